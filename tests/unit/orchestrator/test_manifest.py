@@ -1,0 +1,78 @@
+"""Reading manifests, and refusing what is none."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from unit.orchestrator.shop import SHOP, fqn, manifest, model
+
+from dagster_sqlmesh_pipes.errors import ManifestError
+from dagster_sqlmesh_pipes.manifest import ModelKind, load_manifest
+
+
+def write(path: Path, content: Any) -> Path:
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+def test_models_have_sqlmeshs_attribute_names(tmp_path: Path) -> None:
+    columns = [{"name": "id", "type": "BIGINT", "description": "the key"}, {"name": "at", "type": "TIMESTAMP", "description": None}]
+    kind = {"name": "INCREMENTAL_BY_TIME_RANGE", "time_column": "at", "batch_size": 12}
+    read = load_manifest(write(tmp_path / "m.json", manifest([model("marts.orders", columns=columns, kind=kind, tags=["a"])])))
+    orders = read.get_model("marts.orders")
+    assert orders is not None
+    assert orders is read.get_model(fqn("marts.orders"))
+    assert (orders.view_name, orders.schema_name, orders.catalog, orders.tags) == ("orders", "marts", "shop", ("a",))
+    assert orders.columns_to_types == {"id": "BIGINT", "at": "TIMESTAMP"}
+    assert orders.column_descriptions == {"id": "the key"}
+    assert (str(orders.kind), orders.kind.time_column, orders.kind.batch_size) == ("INCREMENTAL_BY_TIME_RANGE", "at", 12)
+
+
+def test_a_kind_answers_sqlmeshs_questions() -> None:
+    scd = ModelKind(name="SCD_TYPE_2_BY_TIME")
+    assert (scd.is_scd_type_2, scd.is_incremental, scd.is_full, scd.is_symbolic) == (True, True, False, False)
+    assert ModelKind(name="EMBEDDED").is_symbolic
+    assert not hasattr(scd, "time_column")
+
+
+def test_keys_of_a_newer_runner_are_passed_over(tmp_path: Path) -> None:
+    newer = {**manifest([{**model("a.b"), "brand_new": 1}]), "also_new": {}}
+    assert list(load_manifest(write(tmp_path / "m.json", newer)).models) == [fqn("a.b")]
+
+
+def test_a_file_is_parsed_once_until_it_changes(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.json", manifest(SHOP))
+    first = load_manifest(path)
+    assert load_manifest(path) is first
+    write(path, manifest(SHOP[:1]))
+    assert list(load_manifest(path).models) == [SHOP[0]["fqn"]]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (
+            {**manifest(SHOP), "schema_version": 2},
+            "has schema version 2, this dagster-sqlmesh-pipes reads version 1. Upgrade dagster-sqlmesh-pipes",
+        ),
+        ({**manifest(SHOP), "schema_version": 0}, "Upgrade sqlmesh-runner and make the manifest again"),
+        ({"models": []}, "no `schema_version`"),
+        ([], "no `schema_version`"),
+        ("{", "is not JSON"),
+        ({"schema_version": 1}, "the manifest is damaged"),
+        ({**manifest([{"name": "x"}])}, "fqn"),
+    ],
+    ids=["newer", "older", "no version", "a list", "not JSON", "no models", "a model without fqn"],
+)
+def test_what_is_no_manifest_is_refused_with_its_path_and_what_to_do(tmp_path: Path, content: Any, said: str) -> None:
+    path = write(tmp_path / "m.json", content)
+    with pytest.raises(ManifestError) as error:
+        load_manifest(path)
+    assert str(path) in str(error.value)
+    assert said in str(error.value)
+
+
+def test_a_missing_manifest_says_how_to_make_it(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match=r"no SQLMesh manifest at .*m\.json.*`sqlmesh-runner manifest --project-dir PROJECT -o"):
+        load_manifest(tmp_path / "m.json")
