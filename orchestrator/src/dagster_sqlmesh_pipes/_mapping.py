@@ -1,0 +1,108 @@
+"""Which model is which asset, and which audit which check: worked out once, for the definitions and for every run."""
+
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+
+import dagster as dg
+
+from dagster_sqlmesh_pipes.errors import TranslationError
+from dagster_sqlmesh_pipes.manifest import Audit, Manifest, Model, StandaloneAudit
+from dagster_sqlmesh_pipes.translator import MappedExternalsTranslator, SQLMeshTranslator
+
+__all__ = ["ProjectMapping"]
+
+
+class ProjectMapping:
+    """A manifest seen through a translator.
+
+    Raises:
+        TranslationError: two models have one asset key, or a key can't be used; names the FQNs.
+    """
+
+    def __init__(self, manifest: Manifest, translator: SQLMeshTranslator) -> None:
+        self.manifest = manifest
+        self.translator = translator
+        self.models = {model.fqn: model for model in manifest.models.values() if model.enabled and not model.is_external}
+        """Every model that is shown as an asset: what SQLMesh materializes, and EMBEDDED models."""
+        self.asset_keys = {fqn: _usable(translator.get_asset_key(model), fqn) for fqn, model in self.models.items()}
+        self.deps = {fqn: self._deps(model) for fqn, model in self.models.items()}
+        self._validate()
+
+    @cached_property
+    def fqns(self) -> Mapping[dg.AssetKey, str]:
+        """The models' FQNs by asset key."""
+        return {key: fqn for fqn, key in self.asset_keys.items()}
+
+    @cached_property
+    def materialized(self) -> frozenset[str]:
+        """The FQNs of the models that a run executes."""
+        return frozenset(fqn for fqn, model in self.models.items() if model.materialized)
+
+    @cached_property
+    def external_keys(self) -> Mapping[str, dg.AssetKey]:
+        """The asset keys of the tables that SQLMesh only reads, by FQN."""
+        read = {fqn for model in self.models.values() for fqn in model.depends_on if fqn not in self.models}
+        return {fqn: _usable(self.translator.get_external_asset_key(fqn), fqn) for fqn in sorted(read)}
+
+    @cached_property
+    def checks(self) -> Mapping[str, Mapping[str, tuple[dg.AssetCheckKey, Audit]]]:
+        """The checks of each materialized model's audits, by FQN and audit id. A second use of an audit gets a name of its own."""
+        return {fqn: self._checks_of(self.models[fqn]) for fqn in self.models if fqn in self.materialized}
+
+    @cached_property
+    def standalone_checks(self) -> Mapping[str, tuple[StandaloneAudit, tuple[dg.AssetCheckKey, ...]]]:
+        """The checks of each standalone audit, by its FQN: one on each model that it reads."""
+        taken = {key for checks in self.checks.values() for key, _ in checks.values()}
+        found = {}
+        for audit in self.manifest.standalone_audits:
+            keys = []
+            for fqn in audit.depends_on:
+                if fqn in self.materialized:
+                    key = self._check_key(fqn, audit, taken)
+                    taken.add(key)
+                    keys.append(key)
+            found[audit.fqn] = (audit, tuple(keys))
+        return found
+
+    def _checks_of(self, model: Model) -> Mapping[str, tuple[dg.AssetCheckKey, Audit]]:
+        checks: dict[str, tuple[dg.AssetCheckKey, Audit]] = {}
+        for audit in model.audits:
+            if audit.id not in checks:  # the same audit with the same arguments, written twice
+                taken = {key for key, _ in checks.values()}
+                checks[audit.id] = (self._check_key(model.fqn, audit, taken), audit)
+        return checks
+
+    def _check_key(self, fqn: str, audit: Audit | StandaloneAudit, taken: Iterable[dg.AssetCheckKey]) -> dg.AssetCheckKey:
+        asset_key = self.asset_keys[fqn]
+        plain = dg.AssetCheckKey(asset_key, self.translator.get_check_name(audit, taken=False))
+        if plain not in taken:
+            return plain
+        return dg.AssetCheckKey(asset_key, self.translator.get_check_name(audit, taken=True))
+
+    def _deps(self, model: Model) -> list[dg.AssetKey]:
+        own = self.asset_keys.get(model.fqn)
+        keys = [_usable(key, model.fqn) for key in self.translator.get_model_deps_with_external(self.manifest, model)]
+        return [key for key in dict.fromkeys(keys) if key != own]  # a model that reads itself is no dependency to Dagster
+
+    def _validate(self) -> None:
+        owners: dict[dg.AssetKey, list[str]] = {}
+        for fqn, key in self.asset_keys.items():
+            owners.setdefault(key, []).append(fqn)
+        for fqn, key in self.external_keys.items():
+            # Several tables may come from one Dagster asset, if somebody wrote code that says so. A template that does it lacks the name.
+            if key in self.fqns or isinstance(self.translator, MappedExternalsTranslator):
+                owners.setdefault(key, []).append(fqn)
+        clashes = [f"{key.to_user_string()}: {', '.join(sorted(fqns))}" for key, fqns in owners.items() if len(fqns) > 1]
+        if clashes:
+            template = self.translator.template if isinstance(self.translator, MappedExternalsTranslator) else None
+            source = f"external_asset_mapping={template!r}" if template else type(self.translator).__name__
+            msg = f"{source} gives several models one asset key. Give each its own:\n" + "\n".join(f"- {clash}" for clash in clashes)
+            raise TranslationError(msg)
+
+
+def _usable(key: object, fqn: str) -> dg.AssetKey:
+    if not isinstance(key, dg.AssetKey) or not key.path or not all(key.path):
+        shown = "/".join(key.path) if isinstance(key, dg.AssetKey) else repr(key)
+        msg = f"The translator gives {fqn} the asset key {shown!r}, which can't be used: it takes a dagster.AssetKey without empty parts."
+        raise TranslationError(msg)
+    return key

@@ -1,0 +1,199 @@
+"""How SQLMesh's models become Dagster's assets: keys, dependencies, groups, tags, owners, metadata.
+
+Subclass `SQLMeshTranslator` and override what should be otherwise. Translators written for dg-sqlmesh run unchanged: the methods
+have the same names, `model` has SQLMesh's attribute names and `context` gives the project's models.
+"""
+
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import dagster as dg
+
+from dagster_sqlmesh_pipes.errors import TranslationError
+from dagster_sqlmesh_pipes.manifest import Audit, Manifest, Model, StandaloneAudit
+
+__all__ = ["MappedExternalsTranslator", "SQLMeshTranslator", "is_legal_owner", "split_fqn"]
+
+METADATA_KEYS = (
+    "cron", "cron_tz", "tags", "kind", "dialect", "query", "partitioned_by", "clustered_by", "grains", "gateway", "owner", "start", "signals",
+)  # fmt: skip
+"""The model attributes shown as an asset's metadata, as `sqlmesh/<attribute>`."""
+
+_OWNER = re.compile(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,}|team:[A-Za-z0-9_-]+")
+_CONFIG_TAG = re.compile(r"dagster:(?P<property>[^:]+):(?P<value>.+)")
+
+
+class SQLMeshTranslator:
+    """Map SQLMesh's models to Dagster's assets."""
+
+    def get_asset_key(self, model: Model) -> dg.AssetKey:
+        """Give a model's asset key: catalog, schema and view name (`shop/analytics/orders`), without a catalog that isn't known."""
+        parts = [model.catalog, model.schema_name, model.view_name]
+        return dg.AssetKey([self.normalize_segment(part) for part in parts if part])
+
+    def get_external_asset_key(self, external_fqn: str) -> dg.AssetKey:
+        """Give the key of a table that SQLMesh only reads, by its quoted FQN: `external/` and the FQN's parts."""
+        return dg.AssetKey(["external", *(self.normalize_segment(part) for part in split_fqn(external_fqn))])
+
+    def get_model_deps_with_external(self, context: Manifest, model: Model) -> Sequence[dg.AssetKey]:
+        """Give the keys of what a model reads: its models' keys, and those of external tables."""
+        keys = []
+        for fqn in model.depends_on:
+            upstream = context.get_model(fqn)
+            if upstream is None or upstream.is_external:
+                keys.append(self.get_external_asset_key(fqn))
+            else:
+                keys.append(self.get_asset_key(upstream))
+        return keys
+
+    def get_group_name(self, context: Manifest, model: Model) -> str | None:  # noqa: ARG002 - part of the interface
+        """Give a model's group: its tag `dagster:group_name:x`, else None, which leaves it to the factory or the model's schema."""
+        return self.get_dagster_property(model, "group_name")
+
+    def get_group_name_with_fallback(self, context: Manifest, model: Model, factory_group_name: str | None) -> str:
+        """Choose the group: what `get_group_name` gives, else the factory's, else the model's schema."""
+        group = self.get_group_name(context, model) or factory_group_name or model.schema_name or "default"
+        return "/".join(self.normalize_segment(part) for part in group.split("/") if part)
+
+    def get_tags(self, context: Manifest, model: Model) -> Mapping[str, str]:  # noqa: ARG002 - part of the interface
+        """Give a model's tags as Dagster tags with the value `true`; `dagster:…` tags are settings and left out.
+
+        Characters that Dagster does not allow in a tag's key become `_`; the tags as written are in the metadata.
+        """
+        return {_legal_tag(tag): "true" for tag in model.tags if not _CONFIG_TAG.fullmatch(tag)}
+
+    def get_owners(self, context: Manifest, model: Model) -> Sequence[str]:  # noqa: ARG002 - part of the interface
+        """Give a model's owner, if Dagster accepts it: an email address or `team:name`. Others are in the metadata only."""
+        return [model.owner] if model.owner and is_legal_owner(model.owner) else []
+
+    def get_description(self, context: Manifest, model: Model) -> str | None:  # noqa: ARG002 - part of the interface
+        """Give a model's description."""
+        return model.description
+
+    def get_metadata(self, model: Model, keys: Sequence[str]) -> Mapping[str, Any]:
+        """Give the model's attributes `keys` as metadata `sqlmesh/<key>`, without those that say nothing."""
+        values = {f"sqlmesh/{key}": _metadata_value(key, getattr(model, key, None)) for key in keys}
+        return {key: value for key, value in values.items() if value is not None}
+
+    def get_table_metadata(self, context: Manifest, model: Model) -> Mapping[str, Any]:
+        """Give what Dagster knows to show of a table: its name, columns and, if the manifest has it, column lineage."""
+        metadata: dict[str, Any] = {"dagster/table_name": model.relation or model.name}
+        if model.columns:
+            metadata["dagster/column_schema"] = dg.TableSchema(
+                columns=[dg.TableColumn(name=c.name, type=c.type, description=c.description) for c in model.columns]
+            )
+        if model.column_lineage:
+            metadata["dagster/column_lineage"] = self._column_lineage(context, model.column_lineage)
+        return metadata
+
+    def get_check_name(self, audit: Audit | StandaloneAudit, *, taken: bool) -> str:
+        """Name an audit's check: as the audit; if the name is `taken` on the asset, with a suffix made from the audit's arguments."""
+        name = self.normalize_segment(audit.name)
+        return f"{name}_{self.normalize_segment(audit.id.rpartition(':')[2])}" if taken else name
+
+    def get_check_metadata(self, audit: Audit | StandaloneAudit) -> Mapping[str, Any]:
+        """Give an audit's definition as its check's metadata."""
+        metadata: dict[str, Any] = {"audit_blocking": audit.blocking, "audit_dialect": audit.dialect or ""}
+        if isinstance(audit, Audit) and audit.args:
+            metadata["audit_args"] = dg.MetadataValue.json(dict(audit.args))
+        if audit.query:
+            metadata["audit_query"] = _sql(audit.query)
+        return metadata
+
+    def normalize_segment(self, segment: str) -> str:
+        """Make a name legal in asset keys, groups and check names: quotes go, anything but letters, digits and `_` becomes `_`."""
+        return re.sub(r"[^A-Za-z0-9_]", "_", segment.replace('"', "").replace("'", ""))
+
+    def get_dagster_property(self, model: Model, name: str) -> str | None:
+        """Read a setting from a model's tags: `dagster:<name>:<value>`."""
+        for tag in model.tags:
+            match = _CONFIG_TAG.fullmatch(tag)
+            if match and match["property"] == name:
+                return match["value"]
+        return None
+
+    def _column_lineage(self, context: Manifest, lineage: Mapping[str, Sequence[Any]]) -> dg.TableColumnLineage:
+        def key_of(fqn: str) -> dg.AssetKey:
+            model = context.get_model(fqn)
+            return self.get_external_asset_key(fqn) if model is None or model.is_external else self.get_asset_key(model)
+
+        return dg.TableColumnLineage(
+            deps_by_column={
+                column: [dg.TableColumnDep(asset_key=key_of(ref.fqn), column_name=ref.column) for ref in refs]
+                for column, refs in lineage.items()
+            }
+        )
+
+
+class MappedExternalsTranslator(SQLMeshTranslator):
+    """Map external tables to asset keys by a template: `target/main/{node.name}`.
+
+    `node` has `database`, `schema`, `name` and `fqn`; `{{ node.name }}` is the same as `{node.name}`. Slashes part the key's segments.
+    """
+
+    def __init__(self, template: str) -> None:
+        self.template = template
+        self._format = re.sub(r"\{\{\s*(node\.\w+)\s*\}\}", r"{\1}", template)
+
+    def get_external_asset_key(self, external_fqn: str) -> dg.AssetKey:
+        """Give an external table's key by the template.
+
+        Raises:
+            TranslationError: the template is malformed or names something `node` does not have.
+        """
+        database, schema, name = ["", "", *split_fqn(external_fqn)][-3:]
+        node = SimpleNamespace(database=database, schema=schema, name=name, fqn=external_fqn)
+        try:
+            path = self._format.format(node=node)
+        except (AttributeError, KeyError, IndexError, ValueError) as exc:
+            msg = (
+                f"external_asset_mapping={self.template!r} can't be filled in for {external_fqn}: {exc}. "
+                "It may use {node.database}, {node.schema}, {node.name} and {node.fqn}."
+            )
+            raise TranslationError(msg) from exc
+        return dg.AssetKey([self.normalize_segment(part) for part in path.split("/")])
+
+
+def code_reference(model: Model, project_dirs: Sequence[Path]) -> Mapping[str, Any]:
+    """Give the metadata that links an asset to its model's file; nothing where that file isn't on this machine."""
+    if model.path is None or model.project_dir_index >= len(project_dirs):
+        return {}
+    path = project_dirs[model.project_dir_index] / model.path
+    if not path.is_file():
+        return {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)  # code references are in beta (1.13); the user can't change that
+        reference = dg.LocalFileCodeReference(file_path=str(path.resolve()), line_number=1, label=model.path)
+        return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[reference])}
+
+
+def is_legal_owner(owner: str) -> bool:
+    """Tell whether Dagster takes it for an owner: an email address or `team:name`."""
+    return _OWNER.fullmatch(owner) is not None
+
+
+def split_fqn(fqn: str) -> list[str]:
+    """Take a quoted or plain FQN apart: `"shop"."raw"."events"` gives shop, raw and events."""
+    return [quoted or plain for quoted, plain in re.findall(r'"([^"]+)"|([^".]+)', fqn)]
+
+
+def _legal_tag(tag: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", tag)[:63]
+
+
+def _sql(query: str) -> dg.MarkdownMetadataValue:
+    return dg.MetadataValue.md(f"```sql\n{query}\n```")
+
+
+def _metadata_value(key: str, value: Any) -> Any:
+    if value in (None, (), ""):
+        return None
+    if key == "query":
+        return _sql(value)
+    if isinstance(value, tuple):
+        return dg.MetadataValue.json(list(value))
+    return str(value)

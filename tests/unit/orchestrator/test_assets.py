@@ -1,0 +1,239 @@
+"""Models become asset specs, audits check specs."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from unit.orchestrator.shop import SHOP, Make, audit, fqn, model
+
+from dagster_sqlmesh_pipes import SQLMeshTranslator, sqlmesh_assets_factory
+from dagster_sqlmesh_pipes.errors import ConfigurationError, TranslationError
+from dagster_sqlmesh_pipes.testing import FakeLauncher
+from dagster_sqlmesh_pipes.translator import MappedExternalsTranslator
+
+ORDERS = dg.AssetKey(["shop", "marts", "orders"])
+
+
+def specs(make_resource: Make, models: Sequence[dict[str, Any]] = SHOP, *, other: Any = None, fields: Any = None, **options: Any) -> Any:
+    resource = make_resource(FakeLauncher(), models, other=other, **(fields or {}))
+    made = sqlmesh_assets_factory(sqlmesh_resource=resource, **options)
+    found = {}
+    for item in made:
+        for spec in item.specs if isinstance(item, dg.AssetsDefinition) else [item]:
+            found[spec.key] = spec
+    return found
+
+
+def checks(make_resource: Make, models: Sequence[dict[str, Any]], **other: Any) -> set[tuple[str, str]]:
+    made = sqlmesh_assets_factory(sqlmesh_resource=make_resource(FakeLauncher(), models, other=other))[0]
+    assert isinstance(made, dg.AssetsDefinition)
+    return {(key.asset_key.path[-1], key.name) for key in made.check_keys}
+
+
+def test_a_model_is_shown_with_everything_that_is_known_of_it(make_resource: Make, tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "orders.sql").write_text("SELECT 1")
+    rich = model(
+        "marts.orders",
+        kind={"name": "INCREMENTAL_BY_UNIQUE_KEY"},
+        cron="@hourly",
+        tags=["pii", "team/finance: eu", "dagster:group_name:sales"],
+        owner="data@example.com",
+        description="All orders.",
+        path="models/orders.sql",
+        relation="shop.marts.orders",
+        query="SELECT 1 AS id",
+        partitioned_by=["day"],
+        columns=[{"name": "id", "type": "BIGINT", "description": "the key"}],
+        column_lineage={"id": [{"fqn": fqn("staging.events"), "column": "order_id"}, {"fqn": fqn("raw.x"), "column": "y"}]},
+        depends_on=[fqn("staging.events"), fqn("raw.x")],
+    )
+    fields = {"project_dir": str(tmp_path)}
+    spec = specs(make_resource, [SHOP[0], rich], fields=fields, owners=["team:data"], group_name="everything")[ORDERS]
+    assert spec.group_name == "sales"
+    assert spec.code_version == "hash of marts.orders"
+    assert spec.kinds == {"sqlmesh", "duckdb"}
+    assert list(spec.owners) == ["data@example.com", "team:data"]
+    assert {key: value for key, value in spec.tags.items() if "/" not in key} == {"pii": "true", "team_finance__eu": "true"}
+    assert spec.description == "All orders."
+    assert {dep.asset_key for dep in spec.deps} == {
+        dg.AssetKey(["shop", "staging", "events"]),
+        dg.AssetKey(["external", "shop", "raw", "x"]),
+    }
+    metadata = spec.metadata
+    assert metadata["sqlmesh/kind"] == "INCREMENTAL_BY_UNIQUE_KEY"
+    assert metadata["sqlmesh/cron"] == "@hourly"
+    assert metadata["sqlmesh/tags"].value == ["pii", "team/finance: eu", "dagster:group_name:sales"]
+    assert metadata["sqlmesh/partitioned_by"].value == ["day"]
+    assert "SELECT 1 AS id" in metadata["sqlmesh/query"].value
+    assert metadata["dagster/table_name"] == "shop.marts.orders"
+    assert metadata["dagster/column_schema"].columns == [dg.TableColumn("id", "BIGINT", description="the key")]
+    lineage = metadata["dagster/column_lineage"].deps_by_column["id"]
+    assert {(dep.asset_key.to_user_string(), dep.column_name) for dep in lineage} == {
+        ("shop/staging/events", "order_id"),
+        ("external/shop/raw/x", "y"),
+    }
+    assert metadata["dagster/code_references"].code_references[0].file_path == str(tmp_path / "models" / "orders.sql")
+
+
+def test_the_group_is_the_tags_then_the_factorys_then_the_schema(make_resource: Make) -> None:
+    tagged = model("marts.tagged", tags=["dagster:group_name:own"])
+    plain = model("marts.plain")
+    key = dg.AssetKey(["shop", "marts", "plain"])
+    assert specs(make_resource, [plain])[key].group_name == "marts"
+    given = specs(make_resource, [tagged, plain], group_name="given")
+    assert given[key].group_name == "given"
+    assert given[dg.AssetKey(["shop", "marts", "tagged"])].group_name == "own"
+
+
+def test_an_owner_that_dagster_does_not_take_is_in_the_metadata(make_resource: Make) -> None:
+    spec = specs(make_resource, [model("marts.orders", owner="jane")])[ORDERS]
+    assert list(spec.owners) == []
+    assert spec.metadata["sqlmesh/owner"] == "jane"
+    with pytest.raises(ConfigurationError, match="jane"):
+        specs(make_resource, owners=["jane"])
+
+
+def test_external_models_are_upstream_keys_and_embedded_ones_are_shown_but_not_run(make_resource: Make) -> None:
+    models = [
+        model("raw.events", kind={"name": "EXTERNAL"}, materialized=False),
+        model("staging.lookup", kind={"name": "EMBEDDED"}, materialized=False, depends_on=[fqn("raw.events")]),
+        model("marts.orders", depends_on=[fqn("staging.lookup")]),
+    ]
+    assets = sqlmesh_assets_factory(sqlmesh_resource=make_resource(FakeLauncher(), models))
+    executable, embedded = assets
+    assert isinstance(executable, dg.AssetsDefinition)
+    assert executable.keys == {ORDERS}
+    assert isinstance(embedded, dg.AssetSpec)
+    assert {dep.asset_key for dep in embedded.deps} == {dg.AssetKey(["external", "shop", "raw", "events"])}
+    graph = dg.Definitions(assets=assets).resolve_asset_graph()
+    assert graph.executable_asset_keys == {ORDERS}
+
+
+def test_each_audit_is_a_check_and_a_second_use_has_a_stable_name_of_its_own(make_resource: Make) -> None:
+    uses = [
+        audit("not_null", "11111111"),
+        audit("not_null", "22222222"),
+        audit("not_null", "11111111"),
+        audit("accepted.values", "33333333"),
+    ]
+    assert checks(make_resource, [model("marts.orders", audits=uses)]) == {
+        ("orders", "not_null"),
+        ("orders", "not_null_22222222"),
+        ("orders", "accepted_values"),
+    }
+
+
+def test_a_standalone_audit_is_a_check_on_each_model_that_it_reads(make_resource: Make) -> None:
+    standalone = {
+        "fqn": fqn("audits.totals"),
+        "name": "totals",
+        "id": "totals:44444444",
+        "depends_on": [fqn("marts.orders"), fqn("marts.customers"), fqn("raw.events")],
+    }
+    models = [model("marts.orders", audits=[audit("totals", "55555555")]), model("marts.customers")]
+    assert checks(make_resource, models, standalone_audits=[standalone]) == {
+        ("orders", "totals"),
+        ("orders", "totals_44444444"),
+        ("customers", "totals"),
+    }
+
+
+def test_checks_are_never_blocking_because_sqlmesh_decides_what_blocks(make_resource: Make) -> None:
+    made = sqlmesh_assets_factory(sqlmesh_resource=make_resource(FakeLauncher()))[0]
+    assert isinstance(made, dg.AssetsDefinition)
+    assert [spec.blocking for spec in made.check_specs] == [False] * 3
+    shown = {(spec.asset_key.path[-1], spec.name): spec.metadata for spec in made.check_specs}
+    assert shown["orders", "positive"]["audit_blocking"] is False
+    assert shown["orders", "not_null"]["audit_blocking"] is True
+
+
+def test_two_models_on_one_key_are_refused_by_name(make_resource: Make) -> None:
+    class Flat(SQLMeshTranslator):
+        def get_asset_key(self, model: Any) -> dg.AssetKey:
+            return dg.AssetKey(["everything"])
+
+    with pytest.raises(TranslationError) as error:
+        specs(make_resource, fields={"translator": Flat()})
+    assert "Flat gives several models one asset key" in str(error.value)
+    assert all(fqn(name) in str(error.value) for name in ("staging.events", "marts.orders", "marts.customers"))
+
+
+def test_a_template_without_the_tables_name_is_refused_by_the_tables_names(make_resource: Make) -> None:
+    models = [model("a.b", depends_on=[fqn("raw.x"), fqn("raw.y")])]
+    with pytest.raises(TranslationError) as error:
+        specs(make_resource, models, fields={"translator": MappedExternalsTranslator("sling/{node.schema}")})
+    assert "external_asset_mapping='sling/{node.schema}'" in str(error.value)
+    assert f"sling/raw: {fqn('raw.x')}, {fqn('raw.y')}" in str(error.value)
+
+
+@pytest.mark.parametrize("key", [None, dg.AssetKey([]), dg.AssetKey(["a", ""]), "orders"])
+def test_a_key_that_cannot_be_used_is_refused_with_the_models_name(make_resource: Make, key: Any) -> None:
+    class Odd(SQLMeshTranslator):
+        def get_asset_key(self, model: Any) -> dg.AssetKey:
+            return key if model.name == "marts.orders" else super().get_asset_key(model)
+
+    with pytest.raises(TranslationError, match=r'The translator gives "shop"\."marts"\."orders" the asset key'):
+        specs(make_resource, fields={"translator": Odd()})
+
+
+@pytest.mark.parametrize(
+    ("template", "key"),
+    [
+        ("sling/{node.schema}/{node.name}", "sling/raw/my_events"),
+        ("{{ node.database }}/{{node.name}}", "shop/my_events"),
+        ("plain_{node.name}", "plain_my_events"),
+    ],
+)
+def test_external_tables_are_mapped_by_a_template(template: str, key: str) -> None:
+    assert MappedExternalsTranslator(template).get_external_asset_key('"shop"."raw"."my-events"').to_user_string() == key
+
+
+@pytest.mark.parametrize("template", ["{node.table}", "{other}", "{node.name", "{0}"])
+def test_a_template_that_cannot_be_filled_in_says_what_it_may_use(template: str) -> None:
+    with pytest.raises(TranslationError, match=r"It may use \{node\.database\}"):
+        MappedExternalsTranslator(template).get_external_asset_key('"shop"."raw"."events"')
+
+
+def test_a_translator_written_for_dg_sqlmesh_runs_unchanged(make_resource: Make) -> None:
+    class Theirs(SQLMeshTranslator):
+        """The overrides that dg-sqlmesh's README shows, with the attributes that they read."""
+
+        def get_external_asset_key(self, external_fqn: str) -> dg.AssetKey:
+            parts = external_fqn.replace('"', "").split(".")
+            return dg.AssetKey(["jaffle", *parts[1:]])
+
+        def get_asset_key(self, model: Any) -> dg.AssetKey:
+            return dg.AssetKey([getattr(model, "schema_name", "default"), getattr(model, "view_name", "unknown")])
+
+        def get_group_name(self, context: Any, model: Any) -> str:
+            return "incremental" if model.kind.is_incremental_by_time_range else "other"
+
+        def get_tags(self, context: Any, model: Any) -> dict[str, str]:
+            return {"cron": str(model.cron).strip("@"), "models": str(len(context.models))}
+
+        def get_metadata(self, model: Any, keys: Any) -> dict[str, Any]:
+            return {f"dagster-sqlmesh/{key}": str(getattr(model, key)) for key in ("cron", "kind", "dialect", "partitioned_by")}
+
+    found = specs(make_resource, fields={"translator": Theirs()})
+    spec = found[dg.AssetKey(["marts", "orders"])]
+    assert spec.group_name == "other"
+    assert spec.tags["cron"] == "daily"
+    assert spec.tags["models"] == "3"
+    assert spec.metadata["dagster-sqlmesh/kind"] == "FULL"
+    assert {d.asset_key for d in found[dg.AssetKey(["staging", "events"])].deps} == {dg.AssetKey(["jaffle", "raw", "events"])}
+
+
+def test_importing_the_definitions_starts_no_process(make_resource: Make) -> None:
+    launcher = FakeLauncher()
+    sqlmesh_assets_factory(sqlmesh_resource=make_resource(launcher))
+    assert launcher.requests == []
+
+
+def test_the_manifest_is_all_that_is_read(make_resource: Make, tmp_path: Path) -> None:
+    sqlmesh_assets_factory(sqlmesh_resource=make_resource(FakeLauncher()))
+    assert json.loads((tmp_path / "manifest.json").read_text())["schema_version"] == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
