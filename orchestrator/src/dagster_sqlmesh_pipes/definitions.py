@@ -1,0 +1,116 @@
+"""Everything a code location needs for a SQLMesh project, from one call."""
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from dagster_sqlmesh_pipes.launchers.base import Launcher
+from dagster_sqlmesh_pipes.launchers.subprocess import SubprocessLauncher
+from dagster_sqlmesh_pipes.manifest import Model
+from dagster_sqlmesh_pipes.resource import SQLMeshResource
+from dagster_sqlmesh_pipes.schedule import sqlmesh_adaptive_schedule_factory
+from dagster_sqlmesh_pipes.translator import MappedExternalsTranslator, SQLMeshTranslator
+
+__all__ = ["sqlmesh_definitions_factory"]
+
+
+def sqlmesh_definitions_factory(
+    *,
+    project_dir: str | Path | Sequence[str | Path] | None = None,
+    manifest_path: str | Path | None = None,
+    gateway: str | None = None,
+    environment: str = "prod",
+    launcher: Launcher | None = None,
+    translator: SQLMeshTranslator | None = None,
+    external_asset_mapping: str | None = None,
+    name: str | None = None,
+    group_name: str | None = None,
+    owners: Sequence[str] | None = None,
+    op_tags: Mapping[str, Any] | None = None,
+    run_tags: Mapping[str, str] | None = None,
+    retry_policy: dg.RetryPolicy | None = None,
+    hooks: frozenset[dg.HookDefinition] | None = None,
+    concurrency_limit: int = 1,
+    ignore_cron: bool = False,
+    fetch_row_counts: bool = False,
+    enable_schedule: bool = False,
+    schedule_name: str = "sqlmesh_adaptive_schedule",
+    selection: str = "due",
+    freshness_policy: Callable[[Model], dg.FreshnessPolicy | None] | None = None,
+    allowed_environments: Sequence[str] = (),
+) -> dg.Definitions:
+    """Make a project's assets, checks, job and adaptive schedule.
+
+    In `dagster dev` the manifest is made anew when the project's files change; elsewhere it must be there already.
+
+    Args:
+        project_dir: the project's folder, or folders; see `SQLMeshProject`.
+        manifest_path: the manifest's file; default in the project's folder.
+        gateway: SQLMesh's gateway; default: the project's.
+        environment: the SQLMesh environment to run. It must be planned (`sqlmesh plan`).
+        launcher: how runners are started; default: as a subprocess.
+        translator: how models become assets.
+        external_asset_mapping: a template for the keys of external tables, `sling/{node.schema}/{node.name}`, in place of a translator.
+        name: the op's name; default `sqlmesh_<environment>`.
+        group_name: the group of models whose tags don't name one; default: the model's schema.
+        owners: owners of every asset, besides the model's own.
+        op_tags: tags of the op, for executors and launchers.
+        run_tags: tags of the runs of the job and schedule.
+        retry_policy: what to do when the step fails.
+        hooks: success and failure hooks of the op.
+        concurrency_limit: runs at work on the environment at a time; SQLMesh has no run lock, so above 1 rows may be doubled.
+        ignore_cron: always run what has missing intervals, whatever the crons.
+        fetch_row_counts: count the rows of each materialized table (one query a model).
+        enable_schedule: whether the schedule runs without being switched on in the UI.
+        schedule_name: the schedule's name.
+        selection: `due`: a tick asks for the models that are due; `all`: for everything, and SQLMesh decides.
+        freshness_policy: derive an asset's freshness policy from its model; `freshness_from_cron` does it from the cron.
+        allowed_environments: other environments that a run's config may name.
+
+    Raises:
+        ManifestError: there is no manifest to read.
+        LaunchError: in development: the manifest could not be made.
+        TranslationError: models and asset keys do not fit together.
+        ConfigurationError: an option can't work.
+    """
+    if translator is not None and external_asset_mapping is not None:
+        warnings.warn(
+            "external_asset_mapping is not used, because a translator is given: override its get_external_asset_key instead, or leave it out.",
+            stacklevel=2,
+        )
+    elif external_asset_mapping is not None:
+        translator = MappedExternalsTranslator(external_asset_mapping)
+    first, *more = [project_dir] if isinstance(project_dir, str | Path) else project_dir or [None]
+    resource = SQLMeshResource(
+        project_dir=None if first is None else str(first),
+        more_project_dirs=[str(folder) for folder in more],
+        manifest_path=None if manifest_path is None else str(manifest_path),
+        gateway=gateway,
+        environment=environment,
+        launcher=launcher or SubprocessLauncher(),
+        translator=translator or SQLMeshTranslator(),
+        concurrency_limit=concurrency_limit,
+        ignore_cron=ignore_cron,
+        fetch_row_counts=fetch_row_counts,
+        allowed_environments=list(allowed_environments),
+    )
+    resource.project.prepare_if_dev()
+    schedule, job, assets = sqlmesh_adaptive_schedule_factory(
+        sqlmesh_resource=resource,
+        name=schedule_name,
+        enable_schedule=enable_schedule,
+        selection=selection,
+        asset_name=name,
+        group_name=group_name,
+        owners=owners,
+        op_tags=op_tags,
+        run_tags=run_tags,
+        retry_policy=retry_policy,
+        hooks=hooks,
+        freshness_policy=freshness_policy,
+    )
+    schedules = [schedule] if isinstance(schedule, dg.ScheduleDefinition) else list(schedule)
+    return dg.Definitions(assets=assets, jobs=[job], schedules=schedules, resources={"sqlmesh": resource})

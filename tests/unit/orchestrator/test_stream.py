@@ -1,0 +1,174 @@
+"""The step: what the runner reports is what Dagster stores, while it runs, and the verdict at the end."""
+
+from typing import Any
+
+import dagster as dg
+import pytest
+from unit.orchestrator.shop import SHOP, Make, fqn, materialized, run, step_error
+
+from dagster_sqlmesh_pipes.launchers.base import Exit
+from dagster_sqlmesh_pipes.testing import FakeLauncher, message
+
+
+def materialization(key: str, **metadata: Any) -> dict[str, Any]:
+    return message("report_asset_materialization", asset_key=key, metadata=metadata, data_version="1")
+
+
+def check(key: str, name: str, *, passed: bool, severity: str = "ERROR") -> dict[str, Any]:
+    return message("report_asset_check", asset_key=key, check_name=name, passed=passed, severity=severity, metadata={})
+
+
+def custom(kind: str, **payload: Any) -> dict[str, Any]:
+    return message("report_custom_message", payload={"type": kind, **payload})
+
+
+def finished(outcome: str = "success", **payload: Any) -> dict[str, Any]:
+    return custom("run_finished", outcome=outcome, **payload)
+
+
+def logs(result: dg.ExecuteInProcessResult, capfd: pytest.CaptureFixture[str]) -> str:
+    return capfd.readouterr().err
+
+
+def test_what_is_reported_is_stored_and_nothing_else(make_resource: Make) -> None:
+    result = run(
+        make_resource(
+            FakeLauncher(
+                messages=[
+                    materialization("shop/staging/events"),
+                    check("shop/staging/events", "not_null", passed=True),
+                    finished(),
+                ]
+            )
+        )
+    )
+    assert result.success
+    assert materialized(result) == ["shop/staging/events"]
+    evaluations = result.get_asset_check_evaluations()
+    assert [(e.check_name, e.passed) for e in evaluations] == [("not_null", True)]
+
+
+def test_a_run_in_which_nothing_was_due_materializes_nothing_and_succeeds(make_resource: Make) -> None:
+    result = run(make_resource(FakeLauncher(messages=[finished("nothing_to_do")])))
+    assert result.success
+    assert materialized(result) == []
+
+
+def test_a_failed_model_fails_the_step_after_everything_else_was_stored(make_resource: Make) -> None:
+    failed = custom("model_failed", model=fqn("marts.orders"), error="Conversion Error: 'x' is no number", path="models/orders.sql")
+    skipped = custom("model_skipped", model=fqn("marts.customers"), reason="upstream_failed", upstream=[fqn("marts.orders")])
+    launcher = FakeLauncher(messages=[failed, materialization("shop/staging/events"), skipped, finished("failed")], exit=Exit(code=1))
+    result = run(make_resource(launcher))
+    assert not result.success
+    assert materialized(result) == ["shop/staging/events"]
+    error = step_error(result)
+    assert '"shop"."marts"."orders" (models/orders.sql): Conversion Error: \'x\' is no number' in error
+    assert '"shop"."marts"."customers": it depends on "shop"."marts"."orders"' in error
+
+
+@pytest.mark.parametrize(
+    ("launcher", "said"),
+    [
+        (FakeLauncher(exit=Exit(code=127), log="no such thing"), "exit code 127 before its first message"),
+        (FakeLauncher(messages=[materialization("shop/staging/events")], exit=Exit(code=137, reason="killed by SIGKILL")), "broke off"),
+        (FakeLauncher(messages=[finished()], exit=Exit(code=1)), "SQLMesh reported success, but fake runner ended with exit code 1"),
+        (
+            FakeLauncher(messages=[finished("error", error="no environment 'prod': run `sqlmesh plan`")], exit=Exit(code=3)),
+            "run `sqlmesh plan`",
+        ),
+        (FakeLauncher(messages=[b"{not json", finished()]), "1 could not be read, the first begins '{not json'"),
+        (FakeLauncher(messages=[custom("run_started", protocol_version=2), finished()]), "Upgrade dagster-sqlmesh-pipes"),
+    ],
+    ids=["silent", "broken off", "exit code against outcome", "error", "malformed", "newer protocol"],
+)
+def test_a_run_that_did_not_end_well_in_every_way_fails_and_says_which(make_resource: Make, launcher: FakeLauncher, said: str) -> None:
+    result = run(make_resource(launcher))
+    assert not result.success
+    assert said in step_error(result)
+
+
+def test_a_missing_message_fails_the_step_and_is_named(make_resource: Make) -> None:
+    numbered = b'{"__dagster_pipes_version": "0.1", "method": "opened", "params": {"extras": {}}, "seq": 0}'
+    late = b'{"__dagster_pipes_version": "0.1", "method": "closed", "params": {}, "seq": 4}'
+    result = run(make_resource(FakeLauncher(messages=[numbered, {**finished(), "method": "report_custom_message"}, late])))
+    assert not result.success
+    assert "messages number" in step_error(result)
+
+
+def test_only_failures_that_may_pass_are_retried(make_resource: Make) -> None:
+    policy = dg.RetryPolicy(max_retries=1)
+    wrong = FakeLauncher(messages=[finished("error", error="unknown gateway")], exit=Exit(code=2))
+    assert not run(make_resource(wrong), retry_policy=policy).success
+    assert len(wrong.requests) == 1
+    broken = FakeLauncher(messages=[finished("error", error="warehouse down")], exit=Exit(code=4))
+    assert not run(make_resource(broken), retry_policy=policy).success
+    assert len(broken.requests) == 2
+
+
+def test_the_whole_project_is_asked_for_as_all_and_a_subset_by_name(make_resource: Make) -> None:
+    launcher = FakeLauncher(messages=[finished("nothing_to_do")])
+    resource = make_resource(launcher)
+    run(resource)
+    run(resource, selection=[dg.AssetKey(["shop", "marts", "orders"])])
+    everything, subset = (request.context["extras"] for request in launcher.requests)
+    assert everything["selection"] == "all"
+    assert set(everything["models"]) == {model["fqn"] for model in SHOP}
+    assert subset["selection"] == "models"
+    assert subset["models"] == {
+        fqn("marts.orders"): {
+            "asset_key": "shop/marts/orders",
+            "checks": {"not_null:00000000": "not_null", "positive:00000000": "positive"},
+        }
+    }
+
+
+def test_checks_alone_are_audited_and_nothing_is_run(make_resource: Make) -> None:
+    launcher = FakeLauncher(messages=[check("shop/marts/orders", "not_null", passed=True), finished()])
+    key = dg.AssetCheckKey(dg.AssetKey(["shop", "marts", "orders"]), "not_null")
+    result = run(make_resource(launcher), selection=dg.AssetSelection.checks(key))
+    assert result.success
+    assert [request.arguments[0] for request in launcher.requests] == ["audit"]
+    assert launcher.requests[0].context["extras"]["models"] == {
+        fqn("marts.orders"): {"asset_key": "shop/marts/orders", "checks": {"not_null:00000000": "not_null"}}
+    }
+
+
+def test_drift_between_environment_and_manifest_is_one_warning_that_names_the_models(
+    make_resource: Make, capfd: pytest.CaptureFixture[str]
+) -> None:
+    environment = {fqn("staging.events"): "another hash", fqn("marts.orders"): "hash of marts.orders", fqn("marts.new"): "x"}
+    result = run(make_resource(FakeLauncher(messages=[custom("run_started", environment_models=environment), finished()])))
+    assert result.success
+    warnings = [line for line in logs(result, capfd).splitlines() if "not what the manifest says" in line]
+    assert len(warnings) == 1
+    assert f"it lacks {fqn('marts.customers')}" in warnings[0]
+    assert f"manifest does not know: {fqn('marts.new')}" in warnings[0]
+    assert f"other versions of {fqn('staging.events')}" in warnings[0]
+
+
+def test_the_launchpad_options_reach_the_runner(make_resource: Make) -> None:
+    launcher = FakeLauncher(messages=[finished()])
+    config = {"ops": {"sqlmesh_prod": {"config": {"ignore_cron": True, "start": "2026-01-01", "environment": "dev"}}}}
+    assert run(make_resource(launcher, allowed_environments=["dev"]), run_config=config).success
+    assert launcher.requests[0].arguments == ["run", "--environment", "dev", "--start", "2026-01-01", "--ignore-cron"]
+
+
+def test_an_environment_that_is_not_allowed_is_refused_before_anything_starts(make_resource: Make) -> None:
+    launcher = FakeLauncher(messages=[finished()])
+    config = {"ops": {"sqlmesh_prod": {"config": {"environment": "dev"}}}}
+    result = run(make_resource(launcher), run_config=config)
+    assert "does not run the environment 'dev', only prod" in step_error(result)
+    assert launcher.requests == []
+
+
+def test_a_custom_asset_key_keeps_the_dependencies_between_models(make_resource: Make) -> None:
+    from dagster_sqlmesh_pipes import SQLMeshTranslator, sqlmesh_assets_factory  # noqa: PLC0415
+
+    class Upper(SQLMeshTranslator):
+        def get_asset_key(self, model: Any) -> dg.AssetKey:
+            return dg.AssetKey([model.view_name.upper()])
+
+    assets = sqlmesh_assets_factory(sqlmesh_resource=make_resource(FakeLauncher(), translator=Upper()))[0]
+    assert isinstance(assets, dg.AssetsDefinition)
+    assert assets.asset_deps[dg.AssetKey("ORDERS")] == {dg.AssetKey("EVENTS")}
+    assert assets.asset_deps[dg.AssetKey("EVENTS")] == {dg.AssetKey(["external", "shop", "raw", "events"])}
