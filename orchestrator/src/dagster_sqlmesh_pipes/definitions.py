@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import dagster as dg
 
@@ -38,7 +38,7 @@ def sqlmesh_definitions_factory(
     fetch_row_counts: bool = False,
     enable_schedule: bool = False,
     schedule_name: str = "sqlmesh_adaptive_schedule",
-    selection: str = "due",
+    selection: Literal["due", "all"] = "due",
     freshness_policy: Callable[[Model], dg.FreshnessPolicy | None] | None = None,
     allowed_environments: Sequence[str] = (),
 ) -> dg.Definitions:
@@ -83,9 +83,9 @@ def sqlmesh_definitions_factory(
         )
     elif external_asset_mapping is not None:
         translator = MappedExternalsTranslator(external_asset_mapping)
-    first, *more = [project_dir] if isinstance(project_dir, str | Path) else project_dir or [None]
+    first, *more = [project_dir] if isinstance(project_dir, str | Path) else project_dir or [""]
     resource = SQLMeshResource(
-        project_dir=None if first is None else str(first),
+        project_dir=str(first) or None,
         more_project_dirs=[str(folder) for folder in more],
         manifest_path=None if manifest_path is None else str(manifest_path),
         gateway=gateway,

@@ -9,6 +9,7 @@ import dagster as dg
 from dagster_pipes import PipesContextData
 from pydantic import Field, field_validator, model_validator
 
+from dagster_sqlmesh_pipes._exclusive import environment_key, exclusive
 from dagster_sqlmesh_pipes._mapping import ProjectMapping
 from dagster_sqlmesh_pipes._report import PROTOCOL_VERSION, RunReport
 from dagster_sqlmesh_pipes._stream import Result, stream
@@ -71,6 +72,7 @@ class SQLMeshResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # the
         ge=1,
         description="Runs at work on the environment at a time. SQLMesh has no run lock: above 1, runs that meet on a model double its rows.",
     )
+    wait_for_others: bool = Field(default=True, description="Whether a run that finds others at work on the environment waits for them, or fails.")
     ignore_cron: bool = Field(default=False, description="Always run what has missing intervals, whatever the crons.")
     skip_janitor: bool = Field(default=False, description="Never clean up in a run.")
     fetch_row_counts: bool = Field(default=False, description="Count the rows of each materialized table (one query a model).")
@@ -105,6 +107,7 @@ class SQLMeshResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # the
         Selected assets are run by `sqlmesh-runner run`; checks selected without their assets only by `sqlmesh-runner audit`.
 
         Raises:
+            ConcurrentRunError: another run is at work on the environment, and the resource does not wait for others.
             LaunchError: the runner could not be started.
             RunFailedError: models or audits failed, or the run broke off. What was reported has been yielded.
             ConfigurationError: the run's config asks for what this resource does not allow.
@@ -112,11 +115,12 @@ class SQLMeshResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # the
         config = config or SQLMeshRunConfig()
         mapping = self.mapping()
         options = self._options(config)
-        for command, extras in _selected(mapping, context):
-            own = self._run_options(config) if command == "run" else []
-            request = LaunchRequest(arguments=[command, *options, *own], context=_pipes_context(context, extras), labels=_labels(context))
-            report = RunReport(mapping.manifest, context.log)
-            yield from stream(context, launcher=self.launcher, request=request, report=report)
+        key = environment_key(self.project, config.environment)
+        with exclusive(context, key, limit=self.concurrency_limit, on_conflict="wait" if self.wait_for_others else "fail"):
+            for command, extras in _selected(mapping, context):
+                own = self._run_options(config) if command == "run" else []
+                request = LaunchRequest(arguments=[command, *options, *own], context=_pipes_context(context, extras), labels=_labels(context))
+                yield from stream(context, launcher=self.launcher, request=request, report=RunReport(mapping.manifest, context.log))
 
     def _options(self, config: SQLMeshRunConfig) -> list[str]:
         project = self.project

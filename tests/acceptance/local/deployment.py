@@ -1,0 +1,228 @@
+"""A code location on this machine, as a user would have it: a planned project, definitions, a DAGSTER_HOME with SQLite."""
+
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import yaml
+
+ROOT = Path(__file__).parents[3]
+PROJECTS = ROOT / "tests" / "projects"
+RUNNER_BIN = ROOT / ".venv-runner" / "bin"
+DAGSTER_BIN = Path(sys.executable).parent
+
+DEFINITIONS = """\
+import dagster as dg
+from dagster_sqlmesh_pipes import SQLMeshResource, SubprocessLauncher, sqlmesh_assets_factory
+
+resource = SQLMeshResource(project_dir={project!r}, launcher=SubprocessLauncher({launcher}), **{resource!r})
+defs = dg.Definitions(assets=sqlmesh_assets_factory(sqlmesh_resource=resource, **{assets!r}))
+"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What Dagster's event log says of a run."""
+
+    status: str
+    logs: Sequence[dg.EventLogEntry]
+    output: str
+
+    @property
+    def success(self) -> bool:
+        return self.status == "SUCCESS"
+
+    @property
+    def materialized(self) -> dict[str, dg.AssetMaterialization]:
+        """The materializations, by the asset key's last part; an asset twice is an error."""
+        found: dict[str, dg.AssetMaterialization] = {}
+        for entry in self.logs:
+            if entry.asset_materialization is not None:
+                name = entry.asset_materialization.asset_key.path[-1]
+                assert name not in found, f"{name} was materialized twice"
+                found[name] = entry.asset_materialization
+        return found
+
+    @property
+    def checks(self) -> dict[tuple[str, str], dg.AssetCheckEvaluation]:
+        """The check evaluations, by the asset key's last part and the check's name; one twice is an error."""
+        found: dict[tuple[str, str], dg.AssetCheckEvaluation] = {}
+        for entry in self.logs:
+            event = entry.dagster_event
+            if event is not None and event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+                evaluation = event.asset_check_evaluation_data
+                key = (evaluation.asset_key.path[-1], evaluation.check_name)
+                assert key not in found, f"{key} was evaluated twice"
+                found[key] = evaluation
+        return found
+
+    @property
+    def verdicts(self) -> dict[tuple[str, str], tuple[bool, str]]:
+        """Whether each check passed, and its severity."""
+        return {key: (evaluation.passed, evaluation.severity.value) for key, evaluation in self.checks.items()}
+
+    @property
+    def error(self) -> str:
+        """What the step's failure says."""
+        for entry in self.logs:
+            event = entry.dagster_event
+            if event is not None and event.is_step_failure:
+                data = event.step_failure_data
+                described = data.user_failure_data.description if data.user_failure_data else None
+                return described or (data.error.to_string() if data.error else "")
+        return ""
+
+    @property
+    def messages(self) -> str:
+        """The run's log, a line an entry."""
+        return "\n".join(entry.user_message for entry in self.logs)
+
+    def stored_at(self, name: str) -> list[float]:
+        """When the materialization and the check evaluations of an asset were stored, in seconds since the epoch."""
+        times = []
+        for entry in self.logs:
+            event = entry.dagster_event
+            if event is None:
+                continue
+            materialization = entry.asset_materialization
+            if materialization is not None and materialization.asset_key.path[-1] == name:
+                times.append(entry.timestamp)
+            if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION and event.asset_check_evaluation_data.asset_key.path[-1] == name:
+                times.append(entry.timestamp)
+        return times
+
+
+@dataclass
+class Deployment:
+    """One code location and its instance."""
+
+    root: Path
+    project: Path
+    env: dict[str, str] = field(default_factory=dict)
+    resource: dict[str, Any] = field(default_factory=dict)
+    assets: dict[str, Any] = field(default_factory=dict)
+    launcher: str = ""
+    python: Path = DAGSTER_BIN
+
+    @property
+    def home(self) -> Path:
+        return self.root / "home"
+
+    @property
+    def definitions(self) -> Path:
+        return self.root / "definitions.py"
+
+    def write(self, *, launcher: str | None = None, **resource: Any) -> None:
+        """Write the definitions, and make the manifest from the project's files."""
+        self.home.mkdir(exist_ok=True)
+        self.resource.update(resource)
+        if launcher is not None:
+            self.launcher = launcher
+        self.write_definitions(
+            DEFINITIONS.format(project=str(self.project), launcher=self.launcher, resource=self.resource, assets=self.assets)
+        )
+        self.make_manifest()
+
+    def write_definitions(self, text: str) -> None:
+        self.home.mkdir(exist_ok=True)
+        self.definitions.write_text(textwrap.dedent(text))
+
+    def make_manifest(self) -> None:
+        path = self.project / ".sqlmesh-pipes" / "manifest.json"
+        path.parent.mkdir(exist_ok=True)
+        self.sqlmesh_runner("manifest", "--project-dir", str(self.project), "-o", str(path))
+
+    def sqlmesh(self, *arguments: str) -> str:
+        """Run SQLMesh's own CLI in the project."""
+        return _run([str(RUNNER_BIN / "sqlmesh"), *arguments], cwd=self.project, env=self.environ())
+
+    def sqlmesh_runner(self, *arguments: str) -> str:
+        return _run([str(RUNNER_BIN / "sqlmesh-runner"), *arguments], cwd=self.project, env=self.environ())
+
+    def environ(self) -> dict[str, str]:
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("DAGSTER", "SQLMESH", "PYTHONDONT"))}
+        return {
+            **inherited,
+            "DAGSTER_HOME": str(self.home),
+            "SQLMESH_RUNNER": str(RUNNER_BIN / "sqlmesh-runner"),
+            "SQLMESH__DISABLE_ANONYMIZED_ANALYTICS": "true",
+            **self.env,
+        }
+
+    def execute(self, *, job: str = "__ASSET_JOB", config: Mapping[str, Any] | None = None) -> Run:
+        """Run a job with the default executor, as `dagster job execute` does: run worker, step process, runner."""
+        command = ["job", "execute", "-f", str(self.definitions), "-j", job]
+        return self._dagster([*command, *self._config_file(config)])
+
+    def materialize(self, select: str, *, config: Mapping[str, Any] | None = None) -> Run:
+        """Materialize a selection of assets with `dagster asset materialize`."""
+        command = ["asset", "materialize", "-f", str(self.definitions), "--select", select]
+        run_config = ["--config-json", _json(config)] if config else []
+        return self._dagster([*command, *run_config])
+
+    def popen(self, *command: str, **options: Any) -> subprocess.Popen[str]:
+        """Start one of Dagster's programs in this deployment, in a process group of its own."""
+        program = [str(self.python / command[0]), *command[1:]]
+        return subprocess.Popen(program, env=self.environ(), cwd=self.root, text=True, start_new_session=True, **options)
+
+    def instance(self) -> dg.DagsterInstance:
+        return dg.DagsterInstance.from_config(str(self.home))
+
+    def last_run(self, output: str = "") -> Run:
+        with self.instance() as instance:
+            (record,) = instance.get_run_records(limit=1)
+            return Run(record.dagster_run.status.value, instance.all_logs(record.dagster_run.run_id), output)
+
+    def _dagster(self, arguments: Sequence[str]) -> Run:
+        done = subprocess.run(
+            [str(self.python / "dagster"), *arguments], env=self.environ(), cwd=self.root, capture_output=True, text=True, check=False
+        )
+        return self.last_run(done.stdout + done.stderr)
+
+    def _config_file(self, config: Mapping[str, Any] | None) -> list[str]:
+        if not config:
+            return []
+        path = self.root / "run_config.yaml"
+        path.write_text(yaml.safe_dump(_op_config(config)))
+        return ["-c", str(path)]
+
+
+def copy_of(planned: Path, to: Path) -> Path:
+    """Copy a planned project; its database has no absolute paths."""
+    return Path(shutil.copytree(planned, to))
+
+
+def processes_with(text: str) -> Iterator[int]:
+    """Give the living processes whose command line has `text` in it."""
+    for path in Path("/proc").iterdir():
+        if path.name.isdigit() and int(path.name) != os.getpid():
+            try:
+                command = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                state = (path / "stat").read_text().rpartition(")")[2].split()[0]
+            except OSError:
+                continue
+            if text in command and state != "Z":
+                yield int(path.name)
+
+
+def _op_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {"ops": {"sqlmesh_prod": {"config": dict(config)}}}
+
+
+def _json(config: Mapping[str, Any]) -> str:
+    import json  # noqa: PLC0415
+
+    return json.dumps(_op_config(config))
+
+
+def _run(command: Sequence[str], **options: Any) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
