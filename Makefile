@@ -24,10 +24,11 @@ setup: $(filter .uv/bin/uv,$(UV))  ## Make both environments
 	@UV_PROJECT_ENVIRONMENT=.venv-runner $(UV) sync --quiet --locked --package sqlmesh-runner
 
 demo: setup  ## Plan the example project on DuckDB, run it through Dagster, show what happened
+	@mkdir -p $(DAGSTER_HOME) && cp examples/dagster.yaml $(DAGSTER_HOME)/
 	@.venv/bin/python examples/demo.py
 
 ui: setup  ## Open the example in Dagster's UI on http://localhost:3000
-	@mkdir -p $(DAGSTER_HOME)
+	@mkdir -p $(DAGSTER_HOME) && cp examples/dagster.yaml $(DAGSTER_HOME)/
 	.venv/bin/dagster dev -f examples/shop/definitions.py
 
 test: setup  ## Run every test that needs no engine

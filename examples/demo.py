@@ -21,7 +21,6 @@ MANIFEST = SHOP / ".sqlmesh-pipes" / "manifest.json"
 
 def main() -> None:
     home = Path(os.environ["DAGSTER_HOME"])
-    home.mkdir(parents=True, exist_ok=True)
     step("Write the raw tables", DAGSTER / "python", "prepare.py")
     # As of yesterday, so that the run has a day to catch up with. What was planned before stays as it is.
     step("Plan the environment prod", RUNNER / "sqlmesh", "plan", "--auto-apply", "--no-prompts", "--execution-time", "1 day ago")

@@ -59,7 +59,7 @@ def sqlmesh_assets(
         specs=[specs.of(mapping.models[fqn]) for fqn in mapping.models if fqn in mapping.materialized],
         check_specs=specs.checks(),
         can_subset=True,
-        op_tags={"dagster/compute_kind": "sqlmesh", **(op_tags or {})},
+        op_tags=op_tags,
         retry_policy=retry_policy,
         pool=pool,
         hooks=hooks,
