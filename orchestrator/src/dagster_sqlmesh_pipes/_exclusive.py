@@ -101,7 +101,7 @@ class _Bakery:
         self._instance = context.instance
         self._log: Callable[[str], None] = context.log.info
         self._key = key
-        self._run_id = context.run.run_id
+        self._run_id = op_context.run_id
         # Contexts made by `build_asset_context` have no step.
         self._step_key = op_context.get_step_execution_context().step.key if hasattr(op_context, "get_step_execution_context") else ""
         self._turn = _Turn(0, self._run_id, self._step_key)
@@ -169,4 +169,3 @@ def _turns(run: dg.DagsterRun, key: str) -> Iterator[_Turn]:
 
 def _named(turns: Sequence[_Turn]) -> str:
     return " and ".join(dict.fromkeys(f"run {turn.run_id}" for turn in turns))
-

@@ -1,0 +1,60 @@
+"""Two `dagster job execute` at once over one instance: their steps do not overlap."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import dagster as dg
+
+JOB = """
+    import os, pathlib, time
+    import dagster as dg
+    from dagster_sqlmesh_pipes._exclusive import exclusive
+
+    BUSY = pathlib.Path(os.environ["BUSY"])
+
+    def others_waited(context):
+        ids = {record.dagster_run.run_id for record in context.instance.get_run_records()}
+        return any("Waiting for run" in log.message for run_id in ids for log in context.instance.all_logs(run_id))
+
+    @dg.asset
+    def orders(context: dg.AssetExecutionContext) -> None:
+        with exclusive(context, "shop/duckdb/prod", poll_interval=0.05):
+            descriptor = os.open(BUSY, os.O_CREAT | os.O_EXCL)  # fails if the other is in
+            deadline = time.monotonic() + float(os.environ["STAY"])
+            while time.monotonic() < deadline and not others_waited(context):
+                time.sleep(0.05)
+            os.close(descriptor)
+            BUSY.unlink()
+
+    defs = dg.Definitions(assets=[orders], jobs=[dg.define_asset_job("run_orders", selection="orders")])
+"""
+
+
+def test_of_two_runs_started_at_once_by_processes_of_their_own_one_waits_for_the_other(tmp_path: Path) -> None:
+    module = tmp_path / "location.py"
+    module.write_text(textwrap.dedent(JOB))
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+    with dg.DagsterInstance.from_config(str(home)) as instance:  # two processes that make the same new SQLite files get in each other's way
+        instance.get_run_records(limit=1)
+        instance.get_asset_records([dg.AssetKey("orders")])
+    environment = {**os.environ, "DAGSTER_HOME": str(home), "BUSY": str(tmp_path / "busy"), "STAY": "90"}
+    command = [sys.executable, "-m", "dagster", "job", "execute", "-f", str(module), "-j", "run_orders"]
+
+    processes = [
+        subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for _ in range(2)
+    ]
+    outputs = [process.communicate(timeout=180)[0].decode() for process in processes]
+
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        first, second = sorted(instance.get_run_records(), key=lambda record: record.end_time or 0)
+        assert first.dagster_run.is_success
+        assert second.dagster_run.is_success
+        waited = [log.message for log in instance.all_logs(second.dagster_run.run_id) if "Waiting for run" in log.message]
+    assert len(waited) == 1
+    assert first.dagster_run.run_id in waited[0]

@@ -1,0 +1,179 @@
+"""Cron algebra against brute force: croniter itself, minute by minute or tick by tick, over years."""
+
+import calendar
+import datetime
+import json
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+from croniter import CroniterBadDateError, croniter
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from dagster_sqlmesh_pipes._cron import cron_floor, interval_floor, irredundant, next_tick, parse_cron
+from dagster_sqlmesh_pipes.errors import ConfigurationError
+
+UTC = datetime.UTC
+
+
+def ticks(expression: str, start: datetime.datetime, end: datetime.datetime) -> set[float]:
+    """List a cron's ticks in [start, end) with croniter."""
+    found, iterator = set(), croniter(expression, start - datetime.timedelta(seconds=1))
+    while (tick := iterator.get_next(float)) < end.timestamp():
+        found.add(tick)
+    return found
+
+
+def numbers(low: int, high: int) -> st.SearchStrategy[str]:
+    single = st.integers(low, high).map(str)
+    listed = st.lists(st.integers(low, high), min_size=2, max_size=3, unique=True).map(lambda v: ",".join(map(str, sorted(v))))
+    span = st.tuples(st.integers(low, high), st.integers(low, high)).map(lambda v: f"{min(v)}-{max(v)}")
+    stepped = st.integers(2, max(3, high // 2)).map(lambda step: f"*/{step}")
+    return st.one_of(single, listed, span, stepped)
+
+
+MINUTES = st.sampled_from(["0", "30", "0,30", "*/15", "7", "0-59/20"])
+HOURS = st.one_of(st.just("*"), numbers(0, 23))
+MONTH_DAYS = st.one_of(st.just("*"), st.just("*"), st.just("L"), st.sampled_from(["29", "31", "L,15"]), numbers(1, 28))
+MONTHS = st.one_of(st.just("*"), st.just("*"), st.sampled_from(["2", "jan,jul", "feb-apr", "*/5"]))
+WEEKDAYS = st.one_of(st.just("*"), st.just("*"), st.sampled_from(["mon", "sat,sun", "1-5", "7", "mon#1", "L5", "mon#1,fri#3"]))
+# croniter fails where `mon#1` meets a day of the month that it never falls on: no cron that anybody could use.
+CRONS = (
+    st.tuples(MINUTES, HOURS, MONTH_DAYS, MONTHS, WEEKDAYS)
+    .filter(lambda f: f[2] == "*" or f[4].isdigit() or not set("#L") & set(f[4]))
+    .map(" ".join)
+)
+
+WITHIN = (datetime.datetime.fromisoformat("2023-01-01"), datetime.datetime.fromisoformat("2028-12-31"))
+
+
+@given(cron=CRONS)
+@settings(max_examples=40, deadline=None)
+def test_the_minutes_of_a_cron_are_those_of_its_ticks_on_each_day_that_has_any(cron: str) -> None:
+    parsed = parse_cron(cron)
+    start = datetime.datetime(2024, 1, 1, tzinfo=UTC)
+    found = ticks(cron, start, datetime.datetime(2024, 3, 2, tzinfo=UTC))
+    days = {datetime.datetime.fromtimestamp(tick, UTC).date() for tick in found}
+    minutes = {int(tick) // 60 % 1440 for tick in found}
+    assert all(parsed.minutes >> minute & 1 for minute in minutes)
+    if days:
+        assert minutes == {minute for minute in range(1440) if parsed.minutes >> minute & 1}
+        assert len(found) == len(days) * len(minutes)
+
+
+@given(month_days=MONTH_DAYS, months=MONTHS, weekdays=WEEKDAYS)
+@settings(max_examples=60, deadline=None)
+def test_the_days_of_a_cron_are_those_of_its_ticks_over_twenty_eight_years(month_days: str, months: str, weekdays: str) -> None:
+    assume(month_days == "*" or not set("#L") & set(weekdays))
+    cron = f"0 0 {month_days} {months} {weekdays}"
+    start, end = datetime.date(2000, 1, 1), datetime.date(2028, 1, 1)
+    try:
+        found = ticks(cron, datetime.datetime(2000, 1, 1, tzinfo=UTC), datetime.datetime(2028, 1, 1, tzinfo=UTC))
+    except CroniterBadDateError:
+        assert not parse_cron(cron).days
+        return
+    by_kind = {(calendar.isleap(year), calendar.weekday(year, 1, 1)): year for year in range(2000, 2028)}
+    every_day = [start + datetime.timedelta(days=n) for n in range((end - start).days)]
+    of_kinds = [day for day in every_day if day.year in by_kind.values()]
+    ticked = {datetime.datetime.fromtimestamp(tick, UTC).date() for tick in found}
+    assert parse_cron(cron).days == sum(1 << bit for bit, day in enumerate(of_kinds) if day in ticked)
+
+
+@given(crons=st.lists(CRONS, min_size=1, max_size=5), year=st.sampled_from([2023, 2024, 2028]))
+@settings(max_examples=25, deadline=None)
+def test_leaving_out_redundant_crons_keeps_the_union_of_ticks_and_none_more_can_go(crons: list[str], year: int) -> None:
+    start, end = datetime.datetime(year, 2, 1, tzinfo=UTC), datetime.datetime(year, 4, 1, tzinfo=UTC)
+    kept = irredundant(crons)
+    of = {cron: ticks(cron, start, end) for cron in {*crons, *kept}}
+    assert set().union(*(of[cron] for cron in kept)) == set().union(*(of[cron] for cron in crons))
+    for cron in crons:  # what is said to be covered by another is, and what is covered for all time was left out
+        for other in kept:
+            if parse_cron(other).covers(parse_cron(cron)):
+                assert of[cron] <= of[other]
+                assert parse_cron(cron).text == other or parse_cron(cron).text not in kept
+
+
+@pytest.mark.parametrize(
+    ("crons", "kept"),
+    [
+        (["@daily", "@hourly", "*/5 * * * *"], ("*/5 * * * *",)),
+        (["7 * * * *", "30 2 * * *"], ("30 2 * * *", "7 * * * *")),
+        (["@daily", "@midnight", "0 0 * * *", "00 0  * * *"], ("0 0 * * *",)),
+        (["@weekly", "0 0 * * sun", "@monthly", "@yearly", "@annually"], ("0 0 * * 0", "0 0 1 * *")),
+        (["0 0 * * mon#1", "0 0 * * mon"], ("0 0 * * mon",)),
+        (["0 0 * * mon#1", "0 0 1-7 * *"], ("0 0 1-7 * *",)),
+        (["0 0 L * *", "0 0 28-31 * *"], ("0 0 28-31 * *",)),
+        (["0 0 L 2 *", "0 0 29 2 *"], ("0 0 L 2 *",)),
+        (["0 0,12 * * *", "0 0-11 * * *", "0 12-23 * * *"], ("0 0-11 * * *", "0 12-23 * * *")),
+        (["0 0 1 * mon", "0 0 * * mon"], ("0 0 1 * mon",)),
+        (["*/7 * * * *", "*/14 * * * *"], ("*/7 * * * *",)),
+        (["*/10 * * * *", "*/15 * * * *"], ("*/10 * * * *", "*/15 * * * *")),
+    ],
+)
+def test_only_crons_with_ticks_of_their_own_are_kept(crons: list[str], kept: tuple[str, ...]) -> None:
+    assert irredundant(crons) == kept
+    assert irredundant(reversed(crons)) == kept
+
+
+@pytest.mark.parametrize("cron", ["", "@reboot", "every day", "61 * * * *", "0 0 * * * 30", "0 0 * *", "0 0 * * mon#1,tue"])
+def test_what_is_no_cron_is_refused_by_name(cron: str) -> None:
+    with pytest.raises(ConfigurationError, match="five"):
+        parse_cron(cron)
+
+
+@given(cron=CRONS, at=st.datetimes(*WITHIN, timezones=st.just(UTC)))
+@settings(max_examples=150, deadline=None)
+def test_in_utc_the_floor_is_the_last_tick_and_a_tick_is_its_own_floor(cron: str, at: datetime.datetime) -> None:
+    at = at.replace(microsecond=0)
+    try:
+        floor = cron_floor(cron, None, at)
+    except CroniterBadDateError:  # a cron without ticks, such as the 31st of February
+        return
+    assert floor <= at
+    assert next_tick(cron, None, floor) > at
+    assert cron_floor(cron, None, floor) == floor
+
+
+@pytest.mark.parametrize("at", ["2026-03-29T00:30", "2026-03-29T01:30", "2026-10-25T00:30", "2026-10-25T01:30", "2026-10-25T02:30"])
+def test_a_daily_cron_of_a_zone_releases_at_its_wall_clock_time_also_where_clocks_change(at: str) -> None:
+    berlin = ZoneInfo("Europe/Berlin")
+    moment = datetime.datetime.fromisoformat(at).replace(tzinfo=UTC)
+    assert cron_floor("0 6 * * *", "Europe/Berlin", moment) == (
+        datetime.datetime.combine(moment.astimezone(berlin).date() - datetime.timedelta(days=1), datetime.time(6), berlin)
+    )
+
+
+def test_a_cron_that_rests_at_night_has_its_last_tick_in_the_evening() -> None:
+    at = datetime.datetime(2026, 5, 5, 23, 30, tzinfo=UTC)
+    assert cron_floor("0 8-20 * * *", None, at) == at.replace(hour=20, minute=0)
+
+
+@pytest.mark.parametrize(
+    ("unit", "start"),
+    [
+        ("five_minute", "2026-08-13T17:55"),
+        ("quarter_hour", "2026-08-13T17:45"),
+        ("half_hour", "2026-08-13T17:30"),
+        ("hour", "2026-08-13T17:00"),
+        ("day", "2026-08-13T00:00"),
+        ("month", "2026-08-01T00:00"),
+        ("year", "2026-01-01T00:00"),
+    ],
+)
+def test_an_interval_starts_where_its_unit_does(unit: str, start: str) -> None:
+    at = datetime.datetime(2026, 8, 13, 17, 59, 30, 5, tzinfo=UTC)
+    assert interval_floor(unit, at) == datetime.datetime.fromisoformat(start).replace(tzinfo=UTC)
+
+
+def test_an_unknown_interval_unit_is_an_error() -> None:
+    with pytest.raises(ConfigurationError, match="fortnight"):
+        interval_floor("fortnight", datetime.datetime.now(UTC))
+
+
+def test_floors_are_those_that_sqlmesh_itself_gives_also_where_clocks_change() -> None:
+    rows = json.loads(Path(__file__).with_name("data").joinpath("cron_floors.json").read_text())
+    assert len(rows) == 11 * 4 * 14
+    for cron, zone, unit, at, floor, until in rows:
+        ours = cron_floor(cron, zone, datetime.datetime.fromisoformat(at).replace(tzinfo=UTC))
+        assert (f"{ours:%Y-%m-%dT%H:%M}", f"{interval_floor(unit, ours):%Y-%m-%dT%H:%M}") == (floor, until), (cron, zone, at)

@@ -1,0 +1,273 @@
+"""What is due, over plain values; and sixty days of it against `sqlmesh run` at every tick."""
+
+import bisect
+import datetime
+import itertools
+import random
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from croniter import croniter
+
+from dagster_sqlmesh_pipes._due import Due, LastMaterialization, Settled, can_be_due, find_due, released_until, settle
+from dagster_sqlmesh_pipes.manifest import Model, ModelKind
+
+UTC = datetime.UTC
+
+
+def moment(text: str) -> datetime.datetime:
+    return datetime.datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+def model(name: str, cron: str = "@daily", unit: str | None = "day", *, kind: str = "FULL", **attributes: Any) -> Model:
+    return Model(fqn=f'"{name}"', name=name, view_name=name, kind=ModelKind(name=kind), cron=cron, interval_unit=unit, **attributes)
+
+
+def due_at(
+    at: str, *models: Model, known: Mapping[str, LastMaterialization] | None = None, settled: Settled | None = None, **options: bool
+) -> dict[str, str]:
+    found = find_due(
+        models, moment(at), settled={} if settled is None else settled, last_materializations=lambda _fqns: known or {}, **options
+    )
+    return {due.model.name: due.reason for due in found}
+
+
+def materialized(at: str, interval_end: str | None, *, complete: bool = True) -> dict[str, LastMaterialization]:
+    return {'"m"': LastMaterialization(moment(at), moment(interval_end) if interval_end else None, complete)}
+
+
+def test_a_model_that_dagster_never_saw_materialized_is_due() -> None:
+    assert due_at("2026-05-05T00:05", model("m")) == {"m": "never materialized"}
+
+
+def test_a_model_materialized_up_to_its_last_tick_is_not_due_until_the_next_one() -> None:
+    known = materialized("2026-05-05T00:01", "2026-05-05T00:00")
+    assert due_at("2026-05-05T23:55", model("m"), known=known) == {}
+    assert due_at("2026-05-06T00:00", model("m"), known=known) == {"m": "behind"}
+
+
+def test_a_run_that_began_before_a_tick_and_ended_after_it_has_not_done_that_tick_s_work() -> None:
+    known = materialized("2026-05-05T00:03", "2026-05-04T00:00")
+    assert due_at("2026-05-05T00:05", model("m"), known=known) == {"m": "behind"}
+
+
+def test_a_model_of_which_batches_failed_stays_due() -> None:
+    known = materialized("2026-05-05T00:03", "2026-05-05T00:00", complete=False)
+    assert due_at("2026-05-05T00:05", model("m"), known=known) == {"m": "incomplete"}
+
+
+def test_noon_releases_yesterday_and_no_more_until_the_next_noon() -> None:
+    noon = model("m", "0 12 * * *")
+    assert released_until(noon, moment("2026-05-05T11:59")) == moment("2026-05-04T00:00")
+    assert released_until(noon, moment("2026-05-05T12:00")) == moment("2026-05-05T00:00")
+
+
+def test_a_materialization_that_does_not_say_its_interval_counts_by_its_time() -> None:
+    known = materialized("2026-05-05T00:03", None)
+    assert due_at("2026-05-05T12:00", model("m"), known=known) == {}
+    assert due_at("2026-05-06T00:00", model("m"), known=known) == {"m": "behind"}
+
+
+def test_a_model_is_not_due_after_its_end() -> None:
+    ended = model("m", end="2026-05-04")
+    assert due_at("2026-06-01T00:00", ended, known=materialized("2026-05-05T00:01", "2026-05-05T00:00")) == {}
+    assert due_at("2026-06-01T00:00", ended, known=materialized("2026-05-04T00:01", "2026-05-04T00:00")) == {"m": "behind"}
+
+
+def test_an_end_in_words_is_left_to_sqlmesh() -> None:
+    assert due_at("2026-06-01T00:00", model("m", end="1 week ago"), known=materialized("2026-05-05T00:01", "2026-05-05T00:00")) == {
+        "m": "behind"
+    }
+
+
+def test_ignoring_crons_makes_whole_intervals_due_between_ticks() -> None:
+    hourly = model("m", "@daily", "hour")
+    known = materialized("2026-05-05T00:01", "2026-05-05T00:00")
+    assert due_at("2026-05-05T00:55", hourly, known=known, ignore_cron=True) == {}
+    assert due_at("2026-05-05T01:00", hourly, known=known) == {}
+    assert due_at("2026-05-05T01:00", hourly, known=known, ignore_cron=True) == {"m": "behind"}
+
+
+@pytest.mark.parametrize(("kind", "is_materialized"), [("SEED", True), ("EXTERNAL", False), ("EMBEDDED", False)])
+def test_what_a_run_never_executes_is_never_due(kind: str, *, is_materialized: bool) -> None:
+    assert not can_be_due(model("m", kind=kind, materialized=is_materialized))
+    assert can_be_due(model("m", kind="VIEW"))
+
+
+def test_what_is_settled_is_not_looked_up_again() -> None:
+    settled: Settled = {}
+    assert due_at("2026-05-05T00:05", model("m"), known=materialized("2026-05-05T00:01", "2026-05-05T00:00"), settled=settled) == {}
+    assert due_at("2026-05-05T00:10", model("m"), settled=settled) == {}
+    assert due_at("2026-05-06T00:00", model("m"), settled=settled) == {"m": "never materialized"}
+
+
+def test_a_model_up_to_date_before_dagster_knew_it_is_asked_for_once() -> None:
+    settled: Settled = {}
+    settle([model("m")], moment("2026-05-05T00:05"), settled=settled)
+    assert due_at("2026-05-05T00:10", model("m"), settled=settled) == {}
+    assert due_at("2026-05-06T00:00", model("m"), settled=settled) == {"m": "never materialized"}
+
+
+def test_a_model_whose_signal_may_not_have_been_ready_is_asked_for_again() -> None:
+    settled: Settled = {}
+    settle([model("m", signals=("arrived",))], moment("2026-05-05T00:05"), settled=settled)
+    assert due_at("2026-05-05T00:10", model("m", signals=("arrived",)), settled=settled) == {"m": "never materialized"}
+
+
+def test_a_punctual_tick_needs_no_look_at_models_whose_cron_ticks_now() -> None:
+    def never(_fqns: Collection[str]) -> Mapping[str, LastMaterialization]:
+        raise AssertionError
+
+    (found,) = find_due([model("m")], moment("2026-05-05T00:00"), settled={}, last_materializations=never, is_punctual=True)
+    assert found.reason == "ticked"
+
+
+# The sixty days.
+
+START, DAYS = moment("2026-09-20T00:00"), 60  # over the end of summer time in Berlin
+
+LONGEST_RUN = datetime.timedelta(minutes=70)
+"""Events come when a batch has run, which may be after the next ticks."""
+
+MODELS = [
+    model("raw", "*/15 * * * *", "quarter_hour"),
+    model("hourly", "@hourly", "hour", depends_on=('"raw"',)),
+    model("view", "@hourly", "hour", kind="VIEW", depends_on=('"hourly"',)),
+    model("daily", "@daily", "day", depends_on=('"hourly"',)),
+    model("at_noon", "0 12 * * *", "day", depends_on=('"daily"',)),
+    model("berlin", "0 6 * * *", "day", cron_tz="Europe/Berlin", depends_on=('"daily"',)),
+    model("weekly", "@weekly", "day", depends_on=('"daily"',)),
+    model("monthly", "0 4 1 * *", "month", depends_on=('"daily"',)),
+    model("late", "@daily", "day", signals=("arrived",), depends_on=('"raw"',)),
+    model("ended", "@daily", "day", end="2026-10-01"),
+]
+
+Evaluated = set[tuple[str, datetime.datetime, datetime.datetime]]
+"""Model, and the interval that was recorded."""
+
+
+@dataclass
+class SQLMeshSimulator:
+    """SQLMesh's rule of missing intervals, and what a run does with them, written down apart from what is tested.
+
+    The recorded intervals of each model are one, up to `recorded`: batches run in order and stop at a failure.
+    """
+
+    seed: int
+    recorded: dict[str, datetime.datetime]
+    last: dict[str, LastMaterialization] = field(default_factory=dict)
+    """What a runner would have reported to Dagster."""
+
+    def run(self, now: datetime.datetime, selected: Collection[str] | None) -> tuple[Evaluated, bool]:
+        """Evaluate what is missing of the selected models, without their upstream ones, and tell whether nothing failed."""
+        evaluated: Evaluated = set()
+        failed: set[str] = set()
+        for m in MODELS:  # in topological order
+            if selected is not None and m.fqn not in selected:
+                continue
+            missing = list(self._missing(m, now))
+            if not missing or (m.signals and not self._signal_is_ready(now)):
+                continue
+            if failed & set(m.depends_on):
+                failed.add(m.fqn)  # skipped, and so is what depends on it
+                continue
+            done = missing[: self._batches_before_failure(m, now)]
+            if len(done) < len(missing):
+                failed.add(m.fqn)
+            if done:
+                evaluated |= {(m.name, *interval) for interval in done}
+                self.recorded[m.fqn] = done[-1][1]
+                self.last[m.fqn] = LastMaterialization(now + LONGEST_RUN, done[-1][1], complete=len(done) == len(missing))
+        return evaluated, not failed
+
+    def last_of(self, fqns: Collection[str]) -> Mapping[str, LastMaterialization]:
+        return {fqn: self.last[fqn] for fqn in fqns if fqn in self.last}
+
+    def _missing(self, m: Model, now: datetime.datetime) -> Iterator[tuple[datetime.datetime, datetime.datetime]]:
+        ticks = TICKS[m.cron, m.cron_tz]
+        floor = ticks[bisect.bisect_right(ticks, now) - 1]
+        low = self.recorded[m.fqn]
+        while (high := _one_later(low, m.interval_unit)) <= floor and not (m.name == "ended" and low >= moment("2026-10-02")):
+            yield low, high
+            low = high
+
+    def _signal_is_ready(self, now: datetime.datetime) -> bool:
+        return now.hour >= 3 + now.day % 5
+
+    def _batches_before_failure(self, m: Model, now: datetime.datetime) -> int | None:
+        chance = random.Random(f"{self.seed} {m.name} {now.isoformat()}")
+        broken_for_two_days = m.name == "daily" and moment("2026-10-10") <= now < moment("2026-10-12")
+        return chance.randrange(3) if broken_for_two_days or chance.random() < 0.03 else None
+
+
+def _one_later(low: datetime.datetime, unit: str | None) -> datetime.datetime:
+    if unit == "month":
+        return (low + datetime.timedelta(days=31)).replace(day=1)
+    return low + {"quarter_hour": datetime.timedelta(minutes=15), "hour": datetime.timedelta(hours=1)}.get(
+        str(unit), datetime.timedelta(days=1)
+    )
+
+
+def _ticks_of(cron: str, zone: str | None) -> list[datetime.datetime]:
+    local = ZoneInfo(zone or "UTC")
+    ticks = [(START - datetime.timedelta(days=40)).astimezone(local)]
+    while ticks[-1] < START + datetime.timedelta(days=DAYS + 1):
+        ticks.append(datetime.datetime.fromtimestamp(croniter(cron, ticks[-1]).get_next(float), local))
+    return [tick.astimezone(UTC) for tick in ticks[1:]]
+
+
+TICKS = {(m.cron, m.cron_tz): _ticks_of(m.cron, m.cron_tz) for m in MODELS}
+
+
+EVERY_TICK = sorted({tick for ticks in TICKS.values() for tick in ticks if START < tick < START + datetime.timedelta(days=DAYS)})
+
+
+def _planned() -> dict[str, datetime.datetime]:
+    """Start where `sqlmesh plan` left everything: up to date, and Dagster knows nothing of it."""
+    months = {m.fqn: moment("2026-09-01") if m.interval_unit == "month" else START - datetime.timedelta(days=1) for m in MODELS}
+    return months | {'"weekly"': moment("2026-09-20")}
+
+
+@dataclass
+class Daemon:
+    """Tick as Dagster does: not while it is down, and not while a run is at work."""
+
+    seed: int
+
+    def __iter__(self) -> Iterator[tuple[datetime.datetime, bool]]:
+        """Give the ticks at which a run is asked for, and whether the code server has been restarted before."""
+        chance = random.Random(self.seed)
+        back = free = START
+        for tick, following in itertools.pairwise(EVERY_TICK):
+            if chance.random() < 0.002:  # the daemon goes down
+                back = tick + datetime.timedelta(hours=chance.choice([1, 5, 30, 80]))
+            # The latest of the ticks missed is the one that is evaluated afterwards.
+            if following > back and tick >= free:
+                yield tick, chance.random() < 0.01
+                free = tick + datetime.timedelta(minutes=chance.choice([1, 1, 1, 1, 20, 70]))  # how long the run takes
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_over_sixty_days_of_failures_late_models_and_downtime_due_models_are_what_sqlmesh_run_evaluates_at_every_tick(seed: int) -> None:
+    whole, due_only = SQLMeshSimulator(seed, _planned()), SQLMeshSimulator(seed, _planned())
+    settled: Settled = {}
+    ticks = evaluated_in_all = asked_in_all = failed_runs = 0
+    for tick, restarted in Daemon(seed):
+        if restarted:
+            settled.clear()
+        due: list[Due] = find_due(MODELS, tick, settled=settled, last_materializations=due_only.last_of, is_punctual=tick.minute == 0)
+        evaluated, succeeded = due_only.run(tick, {found.model.fqn for found in due})
+        assert (evaluated, succeeded) == whole.run(tick, None), tick
+        if succeeded:
+            settle([found.model for found in due], tick, settled=settled)
+        ticks += 1
+        evaluated_in_all += len({name for name, _, _ in evaluated})
+        asked_in_all += len(due)
+        failed_runs += not succeeded
+    assert due_only.recorded == whole.recorded
+    assert failed_runs > 50
+    # Models are asked for in vain only while they or what is upstream fails, a signal is not ready, or Dagster has yet to see them.
+    assert ticks * len(MODELS) > 4 * asked_in_all > 4 * evaluated_in_all > ticks
