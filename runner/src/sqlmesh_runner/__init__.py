@@ -1,0 +1,10 @@
+"""Run SQLMesh outside Dagster and stream every result back while it runs. The command line is the interface."""
+
+from typing import Final
+
+__all__ = ["PROTOCOL_VERSION", "__version__"]
+
+__version__: Final = "0.1.0"
+
+PROTOCOL_VERSION: Final = 1
+"""The version of launch and messages that this runner speaks (docs/contract.md)."""

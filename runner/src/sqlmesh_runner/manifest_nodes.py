@@ -1,0 +1,212 @@
+"""SQLMesh's models and audits as entries of the manifest."""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any, Final
+
+from sqlglot import exp
+from sqlmesh.core.audit.definition import Audit, StandaloneAudit
+from sqlmesh.core.environment import EnvironmentNamingInfo
+from sqlmesh.core.model import Model
+from sqlmesh.core.node import _Node
+from sqlmesh.core.snapshot.definition import QualifiedViewName
+
+from sqlmesh_runner.audit_ids import argument_texts, audit_id
+from sqlmesh_runner.manifest_schema import (
+    AuditEntry,
+    ColumnEntry,
+    ColumnLineage,
+    KindProperty,
+    ModelEntry,
+    StandaloneAuditEntry,
+)
+
+__all__ = ["NodeWriter"]
+
+_log = logging.getLogger(__name__)
+
+_KIND_LEFT_OUT: Final = {"name", "dialect", "definition", "path"}  # said elsewhere, or code, or a path of this machine
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeWriter:
+    """Writes nodes of one project, as they are called in one environment."""
+
+    directories: Sequence[Path]
+    naming: EnvironmentNamingInfo
+
+    def model(self, model: Model, lineage: ColumnLineage | None) -> ModelEntry:
+        """Describe a model. `lineage` is None when it was not asked for or there is none."""
+        path, index = self._place(model)
+        table = model.fully_qualified_table
+        entry: ModelEntry = {
+            "fqn": model.fqn,
+            "name": model.name,
+            "view_name": model.view_name,
+            "catalog": table.catalog or None,
+            "schema_name": model.schema_name,
+            "kind": _kind(model),
+            "materialized": not model.kind.is_symbolic,
+            "dialect": model.dialect,
+            "gateway": model.gateway,
+            "project": model.project,
+            "path": path,
+            "project_dir_index": index,
+            "cron": model.cron,
+            "cron_tz": model.cron_tz.key if model.cron_tz else None,
+            "interval_unit": model.interval_unit.value,
+            "start": _text(model.start),
+            "end": _text(model.end),
+            "owner": model.owner or None,
+            "tags": list(model.tags),
+            "description": model.description or None,
+            "columns": _columns(model),
+            "partitioned_by": _sql_texts(model.partitioned_by, model.dialect),
+            "clustered_by": _sql_texts(model.clustered_by, model.dialect),
+            "grains": _sql_texts(model.grains, model.dialect),
+            "depends_on": sorted(model.depends_on),
+            "signals": [name for name, _ in model.signals],
+            "enabled": model.enabled,
+            "query": _model_query(model),
+            "data_hash": model.data_hash,
+            "metadata_hash": model.metadata_hash,
+            "relation": self._relation(model),
+            "audits": _audits(model),
+        }
+        if lineage is not None:
+            entry["column_lineage"] = lineage
+        return entry
+
+    def standalone_audit(self, audit: StandaloneAudit) -> StandaloneAuditEntry:
+        """Describe an audit that belongs to no model."""
+        path, index = self._place(audit)
+        return {
+            "fqn": audit.fqn,
+            "name": audit.name,
+            "id": audit_id(audit.name, {}),
+            "query": _rendered(audit.render_audit_query, written=audit, of=audit.name),
+            "dialect": audit.dialect,
+            "blocking": audit.blocking,
+            "skip": audit.skip,
+            "cron": audit.cron,
+            "cron_tz": audit.cron_tz.key if audit.cron_tz else None,
+            "owner": audit.owner or None,
+            "tags": list(audit.tags),
+            "description": audit.description or None,
+            "depends_on": sorted(audit.depends_on),
+            "path": path,
+            "project_dir_index": index,
+        }
+
+    def _relation(self, model: Model) -> str | None:
+        """Give the name under which users query the model; None where nothing of it is in the warehouse."""
+        if model.kind.is_embedded:
+            return None
+        table = model.fully_qualified_table
+        if model.kind.is_external:
+            return str(exp.table_name(table))
+        view = QualifiedViewName(catalog=table.catalog or None, schema_name=table.db or None, table=table.name)
+        return str(view.for_environment(self.naming, dialect=model.dialect))
+
+    def _place(self, node: _Node) -> tuple[str | None, int]:
+        """Give a file's path in its project directory, and which directory that is. Nested ones: the innermost."""
+        path = Path(node._path).absolute() if node._path else None  # noqa: SLF001 - has no public name
+        if path is None:
+            return None, 0
+        holders = [index for index, directory in enumerate(self.directories) if path.is_relative_to(directory)]
+        if not holders:
+            return None, 0
+        innermost = max(holders, key=lambda index: len(self.directories[index].parts))
+        return path.relative_to(self.directories[innermost]).as_posix(), innermost
+
+
+def _kind(model: Model) -> dict[str, KindProperty]:
+    """Give a kind's name and those of its properties that a scalar or a list of SQL texts can say."""
+    properties: dict[str, KindProperty] = {"name": model.kind.name.value}
+    for name, value in sorted(model.kind):
+        key = name.rstrip("_")
+        written = None if key in _KIND_LEFT_OUT else _property(value, model.dialect)
+        if written is not None:
+            properties[key] = written
+    return properties
+
+
+def _property(value: Any, dialect: str) -> KindProperty | None:
+    column = getattr(value, "column", None)  # SQLMesh's TimeColumn: a column and a format
+    if isinstance(column, exp.Expression):
+        value = column
+    if isinstance(value, exp.Column) and not value.table:
+        return str(value.name)
+    if isinstance(value, exp.Expression):
+        return str(value.sql(dialect=dialect))
+    if isinstance(value, Enum):
+        return str(value.value)
+    if isinstance(value, list):
+        texts = [_property(item, dialect) for item in value]
+        return [text for text in texts if isinstance(text, str)]
+    return value if isinstance(value, str | int | float | bool) else None
+
+
+def _columns(model: Model) -> list[ColumnEntry]:
+    types: Mapping[str, exp.DataType] = model.columns_to_types or {}
+    if "*" in types:  # a star that can't be expanded: nothing is known for sure
+        return []
+    descriptions = model.column_descriptions
+    return [
+        {"name": name, "type": kind.sql(dialect=model.dialect), "description": descriptions.get(name) or None}
+        for name, kind in types.items()
+    ]
+
+
+def _audits(model: Model) -> list[AuditEntry]:
+    """Describe a model's audits in their order; of identical uses the first."""
+    entries: dict[str, AuditEntry] = {}
+    for audit, args in model.audits_with_args:
+        identifier = audit_id(audit.name, args)
+        if identifier not in entries:
+            entries[identifier] = _audit(model, audit, args, identifier)
+    return list(entries.values())
+
+
+def _audit(model: Model, audit: Audit, args: Mapping[str, exp.Expression], identifier: str) -> AuditEntry:
+    own_blocking = args.get("blocking")
+    others = {name: value for name, value in args.items() if name != "blocking"}
+    return {
+        "id": identifier,
+        "name": audit.name,
+        "args": argument_texts(args),
+        # As SnapshotEvaluator._audit decides it.
+        "blocking": own_blocking == exp.true() if own_blocking else audit.blocking,
+        "skip": audit.skip,
+        "query": _rendered(lambda: model.render_audit_query(audit, **others), written=audit, of=audit.name, dialect=model.dialect),
+        "dialect": audit.dialect or model.dialect,
+        "description": getattr(audit, "description", None) or None,
+    }
+
+
+def _model_query(model: Model) -> str | None:
+    if not model.is_sql:
+        return None
+    return _rendered(model.render_query, written=model, of=model.name)
+
+
+def _rendered(render: Callable[[], exp.Expression | None], *, written: Any, of: str, dialect: str = "") -> str:
+    """Give a query with its macros expanded; as written where it can't be rendered without the warehouse."""
+    dialect = dialect or written.dialect
+    try:
+        query = render()
+    except Exception:  # noqa: BLE001 - a macro is the user's code; what it raises does not make the model less real
+        _log.debug("The query of %s can't be rendered from files alone", of, exc_info=True)
+        query = None
+    return str((query or written.query).sql(dialect=dialect, pretty=True))
+
+
+def _sql_texts(expressions: Iterable[exp.Expression], dialect: str) -> list[str]:
+    return [each.sql(dialect=dialect) for each in expressions]
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)

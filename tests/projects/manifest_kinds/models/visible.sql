@@ -1,0 +1,2 @@
+MODEL (name mart.visible, kind VIEW);
+SELECT * EXCLUDE (amount) FROM mart.everything
