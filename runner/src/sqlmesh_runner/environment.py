@@ -1,0 +1,54 @@
+"""What a run is about: the environment as it is held by SQLMesh's state."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+__all__ = ["Environment", "next_due"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """An environment, what was asked of it, and how to look up what only an open project knows."""
+
+    name: str
+    plan_id: str
+    snapshots: Mapping[str, Any]  # FQN -> Snapshot, everything the environment holds
+    selected: frozenset[str] | None  # None: all
+    audits: Mapping[str, frozenset[str] | None] = field(default_factory=dict)  # to run alone, by FQN; None: all of that model
+    index: Any = None  # DeployabilityIndex: which snapshots have their own table in this environment
+    physical_table: Callable[[Any], str | None] = lambda _snapshot: None
+    count_rows: Callable[[Any], int | None] = lambda _snapshot: None
+    path_of: Callable[[Any], str | None] = lambda _snapshot: None
+    audits_alone: bool = False
+
+    def asks_for(self, name: str) -> bool:
+        """Tell whether a snapshot was asked for."""
+        return self.selected is None or name in self.selected
+
+    def next_due(self) -> datetime | None:
+        """Give when the first of the models that were asked for is due again."""
+        times = [next_due(snapshot) for name, snapshot in self.snapshots.items() if self.asks_for(name)]
+        return min((time for time in times if time is not None), default=None)
+
+    def upstream(self, name: str, *, until: Callable[[str], bool]) -> Iterator[str]:
+        """Give a model and what it reads, directly or not; beyond one for which `until` holds nothing is looked at."""
+        seen, ahead = {name}, [name]
+        while ahead:
+            current = ahead.pop()
+            yield current
+            snapshot = self.snapshots.get(current)
+            if snapshot is None or until(current):
+                continue
+            new = {parent.name for parent in snapshot.parents} - seen
+            seen |= new
+            ahead.extend(new)
+
+
+def next_due(snapshot: Any) -> datetime | None:
+    """Give the next tick of a model's cron; None for what has no tick that matters (seeds, symbolic models, audits)."""
+    if not snapshot.is_model or snapshot.is_symbolic or snapshot.is_seed:
+        return None
+    due: datetime = snapshot.node.cron_next(datetime.now(tz=UTC))
+    return due if due.tzinfo else due.replace(tzinfo=UTC)

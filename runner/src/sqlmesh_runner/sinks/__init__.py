@@ -1,0 +1,1 @@
+"""Where events go: to Dagster (pipes), to a person (terminal, lines), to a file (jsonl)."""

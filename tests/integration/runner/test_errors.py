@@ -1,0 +1,232 @@
+"""Wrong input and absent services: each its exit code, and a sentence that says what, where, and what to do."""
+
+import base64
+import shutil
+import socket
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import pytest
+from integration.runner.harness import HEAVY, ORDERS, PROJECTS, RUNNER, Finished, ProjectCopy, extras
+
+
+def _error(run: Finished) -> str:
+    """Give the paragraph on stderr, which must also be what the orchestrator was told."""
+    assert "Traceback" not in run.stderr
+    _log, _error, paragraph = f"\n{run.stderr}".rpartition("\nError: ")
+    paragraph = paragraph.removesuffix("\n")
+    assert paragraph
+    if run.messages:
+        assert (run.end["outcome"], run.end["exit_code"], run.end["error"]) == ("error", run.code, paragraph)
+        assert run.messages[-1]["method"] == "closed"
+    return paragraph
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> ProjectCopy:
+    """The project's files alone, never planned."""
+    return ProjectCopy(Path(shutil.copytree(PROJECTS / "run_orders", tmp_path / "project")))
+
+
+def test_a_directory_that_does_not_exist(tmp_path: Path) -> None:
+    run = ProjectCopy(tmp_path).run("--project-dir", "nowhere", extras=extras())
+
+    assert run.code == 2
+    assert f"There is no directory {tmp_path}/nowhere" in _error(run)
+
+
+def test_a_directory_without_a_project(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+
+    run = ProjectCopy(tmp_path / "empty").run(extras=extras())
+
+    assert run.code == 2
+    assert "no SQLMesh project in" in _error(run)
+    assert "--project-dir" in _error(run)
+
+
+def test_a_configuration_that_is_not_valid(files: ProjectCopy) -> None:
+    (files.path / "config.yaml").write_text("gateways:\n  local:\n    connection: {type: no_such_engine}\n")
+
+    run = files.run(extras=extras())
+
+    assert run.code == 2
+    assert "no_such_engine" in _error(run)
+    assert str(files.path) in _error(run)
+
+
+def test_a_gateway_that_is_not_configured(orders: ProjectCopy) -> None:
+    run = orders.run("--gateway", "elsewhere", extras=extras())
+
+    assert run.code == 2
+    assert "elsewhere" in _error(run)
+
+
+def test_a_database_that_does_not_exist_is_not_created(files: ProjectCopy) -> None:
+    run = files.run(extras=extras())
+
+    assert run.code == 3
+    assert "sqlmesh plan prod" in _error(run)
+    assert not files.database.exists()
+
+
+def test_a_database_without_state_stays_as_it_is(files: ProjectCopy) -> None:
+    files.sql("CREATE TABLE untouched (id INT)")
+
+    run = files.run(extras=extras())
+
+    assert run.code == 3
+    assert "nothing was ever planned" in _error(run)
+    assert files.sql("SELECT table_name FROM information_schema.tables") == [("untouched",)]
+
+
+def test_an_environment_that_was_never_planned_is_not_created(orders: ProjectCopy) -> None:
+    run = orders.run("--environment", "dev", extras=extras())
+
+    assert run.code == 3
+    assert "Environment 'dev' was never planned (known: prod). Run `sqlmesh plan dev`." in _error(run)
+    assert orders.sql("SELECT name FROM sqlmesh._environments") == [("prod",)]
+
+
+def test_a_plan_that_broke_off_is_not_waited_for(orders: ProjectCopy) -> None:
+    orders.sql("UPDATE sqlmesh._environments SET finalized_ts = NULL")
+
+    run = orders.run(extras=extras())
+
+    assert run.code == 3
+    assert "or that plan broke off" in _error(run)
+
+
+def test_a_selected_model_that_was_not_promoted_is_named_and_nothing_runs(orders: ProjectCopy) -> None:
+    run = orders.run(extras=extras([ORDERS, '"orders"."marts"."brand_new"']))
+
+    assert run.code == 3
+    assert '"orders"."marts"."brand_new"' in _error(run)
+    assert ORDERS not in _error(run)
+    assert "sqlmesh plan prod" in _error(run)
+    assert run.events("model_started") == []
+
+
+def test_state_of_a_newer_sqlmesh(orders: ProjectCopy) -> None:
+    orders.sql("UPDATE sqlmesh._versions SET sqlmesh_version = '9.1.0'")
+
+    run = orders.run(extras=extras())
+
+    assert run.code == 3
+    assert "9.1.0" in _error(run)
+
+
+def test_a_postgres_that_does_not_listen(files: ProjectCopy) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        connection = f"{{type: postgres, host: 127.0.0.1, port: {port}, user: u, password: p, database: d}}"
+        (files.path / "config.yaml").write_text(
+            f"gateways: {{down: {{connection: {connection}}}}}\nmodel_defaults: {{dialect: postgres}}\n"
+        )
+
+        run = files.run(extras=extras())
+
+    assert run.code == 4
+    assert "Connection refused" in _error(run)
+
+
+def test_a_duckdb_file_that_another_process_has_open(orders: ProjectCopy) -> None:
+    holder = "import duckdb, sys; connection = duckdb.connect(sys.argv[1]); print('open', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", holder, str(orders.database)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "open\n"
+
+        run = orders.run(extras=extras())
+
+    assert run.code == 4
+    assert "Another process has the DuckDB file open" in _error(run)
+
+
+def test_a_signal_that_raises_ends_the_run_and_names_the_signal(orders: ProjectCopy) -> None:
+    (orders.path / "registry_down").touch()
+
+    run = orders.run(extras=extras())
+
+    assert run.code == 1
+    assert "the registry is down" in _error(run)
+    assert "'announced' for 'marts.announced'" in _error(run)
+    assert run.events("model_skipped") == [], "nobody knows what would have been due"
+
+
+def test_another_protocol_version_is_refused_with_what_to_upgrade(orders: ProjectCopy) -> None:
+    run = orders.run(extras=extras(protocol_version=2))
+
+    assert run.code == 2
+    assert "version 2, this runner version 1. Upgrade sqlmesh-runner." in _error(run)
+
+
+def test_pipes_variables_that_can_not_be_read(orders: ProjectCopy) -> None:
+    run = orders.run(environ={"DAGSTER_PIPES_CONTEXT": base64.b64encode(zlib.compress(b'{"path": "/nowhere"}')).decode()})
+
+    assert run.code == 2
+    assert "Pipes variables can't be used" in _error(run)
+
+
+def test_a_file_for_events_in_a_directory_that_does_not_exist(orders: ProjectCopy) -> None:
+    run = orders.run("--events", "nowhere/events.jsonl")
+
+    assert run.code == 2
+    assert "nowhere/events.jsonl" in _error(run)
+
+
+def test_debug_shows_the_traceback(orders: ProjectCopy) -> None:
+    run = orders.run("--gateway", "elsewhere", "--debug")
+
+    assert run.code == 2
+    assert "Traceback" in run.stderr
+
+
+def test_a_python_without_sqlmesh_is_said_with_its_path(orders: ProjectCopy, tmp_path: Path) -> None:
+    (tmp_path / "broken" / "sqlmesh").mkdir(parents=True)
+    (tmp_path / "broken" / "sqlmesh" / "__init__.py").write_text("raise TypeError('interpreted classes cannot inherit from compiled')")
+
+    run = orders.run(extras=extras(), environ={"PYTHONPATH": str(tmp_path / "broken")})
+
+    assert run.code == 2
+    assert "interpreted classes cannot inherit from compiled" in _error(run)
+    assert sys.executable in _error(run)
+
+
+def test_wrong_usage_exits_with_two(orders: ProjectCopy) -> None:
+    assert orders.command("run", "--no-such-option").code == 2
+
+
+def test_neither_help_nor_version_imports_sqlmesh(tmp_path: Path) -> None:
+    (tmp_path / "sqlmesh").mkdir()
+    (tmp_path / "sqlmesh" / "__init__.py").write_text("raise RuntimeError('imported')")
+    for option in ("--help", "--version"):
+        done = subprocess.run([*RUNNER, option], env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=True)
+        assert done.stdout
+
+
+def test_doctor_finds_nothing_wrong_with_a_planned_project(orders: ProjectCopy) -> None:
+    doctor = orders.command("doctor")
+
+    assert doctor.code == 0
+    assert {line.split()[0] for line in doctor.stdout.splitlines()} == {"ok"}
+    assert "plan " in doctor.stdout
+
+
+def test_doctor_says_the_first_problem_and_exits_like_the_run_would(orders: ProjectCopy) -> None:
+    doctor = orders.command("doctor", "--environment", "dev")
+
+    assert doctor.code == 3
+    assert doctor.stdout.splitlines()[-1].startswith("problem  Environment 'dev' was never planned")
+
+
+def test_a_projects_dotenv_can_not_take_the_messages_away(orders: ProjectCopy) -> None:
+    (orders.path / ".env").write_text("DAGSTER_PIPES_MESSAGES=broken\nDAGSTER_PIPES_CONTEXT=broken\n")
+
+    run = orders.run(extras=extras([HEAVY]))
+
+    assert (run.code, run.messages[-1]["method"]) == (0, "closed")

@@ -1,0 +1,6 @@
+MODEL (
+  name marts.totals_view,
+  kind VIEW
+);
+
+SELECT * FROM marts.totals
