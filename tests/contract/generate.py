@@ -1,0 +1,27 @@
+"""Write the golden streams again. Look at the difference before you commit it: the orchestrator must understand it."""
+
+import json
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from contract.streams import SCENARIOS, normalised, path_of
+from integration.runner.harness import ProjectCopy, planned_orders
+
+
+def main(names: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        planned = planned_orders(Path(directory))
+        for name in names or SCENARIOS:
+            copy = Path(directory, name, "project")
+            shutil.copytree(planned, copy)
+            lines = [json.dumps(message) + "\n" for message in normalised(SCENARIOS[name](ProjectCopy(copy)).messages)]
+            path_of(name).write_text("".join(lines))
+            print(f"{path_of(name).name}: {len(lines)} messages")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
