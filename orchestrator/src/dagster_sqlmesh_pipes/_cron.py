@@ -22,6 +22,7 @@ __all__ = ["DAY_MINUTES", "Cron", "cron_floor", "interval_floor", "irredundant",
 
 DAY_MINUTES = 24 * 60
 
+_FIELDS = 5
 _ALIASES = {
     "@hourly": "0 * * * *",
     "@daily": "0 0 * * *",
@@ -95,7 +96,7 @@ def parse_cron(expression: str) -> Cron:
     except (CroniterError, ValueError, KeyError) as exc:
         msg = f"{expression!r} is no cron ({exc}). SQLMesh takes five fields or an alias such as @daily."
         raise ConfigurationError(msg) from exc
-    if len(fields) != 5:
+    if len(fields) != _FIELDS:
         msg = f"The cron {expression!r} has {len(fields)} fields; SQLMesh takes five, from minutes to days of the week."
         raise ConfigurationError(msg)
     minutes, hours, month_days, months, weekdays = (_Values(field) for field in fields)

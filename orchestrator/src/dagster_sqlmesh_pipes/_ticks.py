@@ -95,8 +95,8 @@ def _zone(name: str) -> _Zone:
 def _transitions(zone: ZoneInfo) -> Iterator[tuple[int, int, int]]:
     """Find the clock changes of the years that count: the minute since the epoch, and the offsets before and after."""
     start, stop = (int(datetime.datetime(year, 1, 1, tzinfo=datetime.UTC).timestamp()) // 60 for year in (_YEARS[0], _YEARS[-1] + 1))
-    for low in range(start, stop, DAY_MINUTES):
-        high = low + DAY_MINUTES
+    for day in range(start, stop, DAY_MINUTES):
+        low, high = day, day + DAY_MINUTES
         before, after = _offset(zone, low), _offset(zone, high)
         if before != after:
             while high - low > 1:
@@ -140,7 +140,7 @@ def _to_utc(cron: Cron, zone: str) -> Iterator[str]:
     for resumption, skipped in known.resumptions.items():
         if cron.minutes & skipped:
             minutes |= 1 << resumption
-    if known.offsets == {0} and _is_legal(cron) or _ticks_alike_everywhere(cron.text, zone):
+    if (known.offsets == {0} and _is_legal(cron)) or _ticks_alike_everywhere(cron.text, zone):
         yield cron.text
         return
     for offset in sorted(known.offsets):

@@ -62,10 +62,14 @@ def sqlmesh_adaptive_schedule_factory(
         selection: `due`: a tick asks for the models that are due; `all`: for everything, and SQLMesh decides.
         assets: what `sqlmesh_assets_factory` made, if that was called already; the arguments for assets are not used then.
         job_name: the job's name; default: the schedule's with `_job` added.
-        asset_name: the op's name; see `sqlmesh_assets_factory`, also for `group_name`, `owners`, `op_tags` and `freshness_policy`.
+        asset_name: the op's name; this and what follows up to `op_tags` as in `sqlmesh_assets_factory`.
+        group_name: the group of models whose tags don't name one.
+        owners: owners of every asset.
+        op_tags: tags of the op.
         run_tags: tags of the job's runs.
         retry_policy: what to do when the step fails.
         hooks: success and failure hooks of the step.
+        freshness_policy: derive an asset's freshness policy from its model, as `freshness_from_cron` does.
 
     Raises:
         ManifestError: there is no manifest to read.
@@ -152,7 +156,9 @@ class _Tick:
         """Decide what a tick does, with at most two queries of the instance: runs, and assets."""
         at = context.scheduled_execution_time.astimezone(datetime.UTC)
         if not self.plan.is_tick(at):
-            return dg.SkipReason(f"No model's cron ticks at {at:%Y-%m-%d %H:%M} UTC; this tick stands in for a time zone whose clocks change.")
+            return dg.SkipReason(
+                f"No model's cron ticks at {at:%Y-%m-%d %H:%M} UTC; this tick stands in for a time zone whose clocks change."
+            )
         runs = context.instance.get_run_records(dg.RunsFilter(tags={ENVIRONMENT_TAG: self._key}), limit=_RUNS_LOOKED_AT)
         for run in runs:
             if run.dagster_run.status in _IN_THE_WAY:
@@ -162,7 +168,9 @@ class _Tick:
         due = self._due(context, at, runs)
         if not due:
             return dg.SkipReason(f"Nothing is due. The next tick is at {self.plan.next_after(at):%Y-%m-%d %H:%M} UTC.")
-        context.log.info("\n".join([f"{len(due)} of {len(self._models)} models are due:", *(f"{found.model.name} {found.detail}" for found in due)]))
+        context.log.info(
+            "\n".join([f"{len(due)} of {len(self._models)} models are due:", *(f"{found.model.name} {found.detail}" for found in due)])
+        )
         return self._request(at, due)
 
     def _due(self, context: dg.ScheduleEvaluationContext, at: datetime.datetime, runs: Sequence[dg.RunRecord]) -> list[Due]:
@@ -220,7 +228,9 @@ def _last_materialization(event: dg.EventLogEntry) -> LastMaterialization:
     return LastMaterialization(
         at=datetime.datetime.fromtimestamp(event.timestamp, datetime.UTC),
         interval_end=(
-            datetime.datetime.fromtimestamp(interval_end.value, datetime.UTC) if isinstance(interval_end, dg.TimestampMetadataValue) else None
+            datetime.datetime.fromtimestamp(interval_end.value, datetime.UTC)
+            if isinstance(interval_end, dg.TimestampMetadataValue)
+            else None
         ),
         complete=not isinstance(complete, dg.BoolMetadataValue) or complete.value is not False,
     )
