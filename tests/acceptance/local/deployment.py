@@ -1,5 +1,6 @@
 """A code location on this machine, as a user would have it: a planned project, definitions, a DAGSTER_HOME with SQLite."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -11,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import yaml
 
 ROOT = Path(__file__).parents[3]
 PROJECTS = ROOT / "tests" / "projects"
@@ -94,7 +94,10 @@ class Run:
             materialization = entry.asset_materialization
             if materialization is not None and materialization.asset_key.path[-1] == name:
                 times.append(entry.timestamp)
-            if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION and event.asset_check_evaluation_data.asset_key.path[-1] == name:
+            if (
+                event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION
+                and event.asset_check_evaluation_data.asset_key.path[-1] == name
+            ):
                 times.append(entry.timestamp)
         return times
 
@@ -190,7 +193,7 @@ class Deployment:
         if not config:
             return []
         path = self.root / "run_config.yaml"
-        path.write_text(yaml.safe_dump(_op_config(config)))
+        path.write_text(_json(config))  # JSON is YAML
         return ["-c", str(path)]
 
 
@@ -217,12 +220,10 @@ def _op_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _json(config: Mapping[str, Any]) -> str:
-    import json  # noqa: PLC0415
-
     return json.dumps(_op_config(config))
 
 
 def _run(command: Sequence[str], **options: Any) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
+    return str(done.stdout)

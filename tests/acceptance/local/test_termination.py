@@ -116,7 +116,7 @@ def test_no_runner_outlives_a_killed_step_process(deploy: Deploy, in_three_days:
     command = ["asset", "materialize", "-f", str(deployment.definitions), "--select", "*", "--config-json", config]
     with (deployment.root / "step.log").open("w") as log:
         step = deployment.popen("dagster", *command, stdout=log, stderr=log)
-    wait_until(lambda: "slow\" starts" in (deployment.root / "step.log").read_text(), timeout=120)
+    wait_until(lambda: 'slow" starts' in (deployment.root / "step.log").read_text(), timeout=120)
     (runner,) = runners(deployment)
     for pid in (step.pid, parent_of(runner)):
         os.kill(pid, signal.SIGKILL)
