@@ -50,7 +50,9 @@ def show(home: Path) -> None:
     for row in rows:
         print("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     counted = [event for event in logs if event.asset_materialization is not None]
-    print(f"\n{len(counted)} assets were materialized, each stored while the run went on. See them in the UI: make ui, then http://localhost:3000")
+    print(
+        f"\n{len(counted)} assets were materialized, each stored while the run went on. See them in the UI: make ui, then http://localhost:3000"
+    )
 
 
 def _rows(logs: Sequence[dg.EventLogEntry], started: float) -> Iterator[tuple[str, str, str, str]]:

@@ -11,7 +11,7 @@ from dagster_sqlmesh_pipes.schedule import freshness_from_cron, sqlmesh_adaptive
 from dagster_sqlmesh_pipes.translator import SQLMeshTranslator
 
 if TYPE_CHECKING:
-    from dagster_sqlmesh_pipes.launchers.docker import DockerLauncher
+    from dagster_sqlmesh_pipes.launchers.docker import DockerLauncher, remove_orphans
 
 __all__ = [
     "DockerLauncher",
@@ -21,6 +21,7 @@ __all__ = [
     "SQLMeshTranslator",
     "SubprocessLauncher",
     "freshness_from_cron",
+    "remove_orphans",
     "sqlmesh_adaptive_schedule_factory",
     "sqlmesh_assets",
     "sqlmesh_assets_factory",
@@ -30,9 +31,9 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     # The Docker SDK is imported by those who use it only.
-    if name == "DockerLauncher":
-        from dagster_sqlmesh_pipes.launchers.docker import DockerLauncher  # noqa: PLC0415
+    if name in {"DockerLauncher", "remove_orphans"}:
+        from dagster_sqlmesh_pipes.launchers import docker  # noqa: PLC0415
 
-        return DockerLauncher
+        return getattr(docker, name)
     msg = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(msg)

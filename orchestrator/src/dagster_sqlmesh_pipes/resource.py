@@ -14,7 +14,7 @@ from dagster_sqlmesh_pipes._mapping import ProjectMapping
 from dagster_sqlmesh_pipes._report import PROTOCOL_VERSION, RunReport
 from dagster_sqlmesh_pipes._stream import Result, stream
 from dagster_sqlmesh_pipes.errors import ConfigurationError
-from dagster_sqlmesh_pipes.launchers.base import Launcher, LaunchRequest
+from dagster_sqlmesh_pipes.launchers.base import EXCLUSIVE_LABEL, Launcher, LaunchRequest
 from dagster_sqlmesh_pipes.launchers.subprocess import SubprocessLauncher
 from dagster_sqlmesh_pipes.project import SQLMeshProject
 from dagster_sqlmesh_pipes.translator import SQLMeshTranslator
@@ -72,7 +72,9 @@ class SQLMeshResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # the
         ge=1,
         description="Runs at work on the environment at a time. SQLMesh has no run lock: above 1, runs that meet on a model double its rows.",
     )
-    wait_for_others: bool = Field(default=True, description="Whether a run that finds others at work on the environment waits for them, or fails.")
+    wait_for_others: bool = Field(
+        default=True, description="Whether a run that finds others at work on the environment waits for them, or fails."
+    )
     ignore_cron: bool = Field(default=False, description="Always run what has missing intervals, whatever the crons.")
     skip_janitor: bool = Field(default=False, description="Never clean up in a run.")
     fetch_row_counts: bool = Field(default=False, description="Count the rows of each materialized table (one query a model).")
@@ -119,7 +121,9 @@ class SQLMeshResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # the
         with exclusive(context, key, limit=self.concurrency_limit, on_conflict="wait" if self.wait_for_others else "fail"):
             for command, extras in _selected(mapping, context):
                 own = self._run_options(config) if command == "run" else []
-                request = LaunchRequest(arguments=[command, *options, *own], context=_pipes_context(context, extras), labels=_labels(context))
+                request = LaunchRequest(
+                    arguments=[command, *options, *own], context=_pipes_context(context, extras), labels=self._labels(context, key)
+                )
                 yield from stream(context, launcher=self.launcher, request=request, report=RunReport(mapping.manifest, context.log))
 
     def _options(self, config: SQLMeshRunConfig) -> list[str]:
@@ -141,6 +145,18 @@ class SQLMeshResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # the
             "--row-counts": self.fetch_row_counts,
         }
         return [flag for flag, wanted in flags.items() if wanted]
+
+    def _labels(self, context: dg.AssetExecutionContext, key: str) -> Mapping[str, str]:
+        origin = context.run.remote_job_origin
+        location = origin.repository_origin.code_location_origin.location_name if origin else None
+        labels = {
+            "dagster/run_id": context.run.run_id,
+            "dagster/job": context.run.job_name,
+            "dagster/step_key": context.op_execution_context.get_step_execution_context().step.key,
+            "dagster/code_location": location,
+            EXCLUSIVE_LABEL: key if self.concurrency_limit == 1 else None,
+        }
+        return {name: value for name, value in labels.items() if value}
 
 
 def _selected(mapping: ProjectMapping, context: dg.AssetExecutionContext) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -196,18 +212,6 @@ def _pipes_context(context: dg.AssetExecutionContext, extras: Mapping[str, Any])
         retry_number=context.op_execution_context.retry_number,
         extras=extras,
     )
-
-
-def _labels(context: dg.AssetExecutionContext) -> Mapping[str, str]:
-    origin = context.run.remote_job_origin
-    location = origin.repository_origin.code_location_origin.location_name if origin else None
-    labels = {
-        "dagster/run_id": context.run.run_id,
-        "dagster/job": context.run.job_name,
-        "dagster/step_key": context.op_execution_context.get_step_execution_context().step.key,
-        "dagster/code_location": location,
-    }
-    return {name: value for name, value in labels.items() if value}
 
 
 def _resolved(value: Any) -> Any:

@@ -6,7 +6,7 @@ import dagster as dg
 import pytest
 from unit.orchestrator.shop import SHOP, Make, fqn, materialized, run, step_error
 
-from dagster_sqlmesh_pipes.launchers.base import Exit
+from dagster_sqlmesh_pipes.launchers.base import EXCLUSIVE_LABEL, Exit
 from dagster_sqlmesh_pipes.testing import FakeLauncher, message
 
 
@@ -172,3 +172,13 @@ def test_a_custom_asset_key_keeps_the_dependencies_between_models(make_resource:
     assert isinstance(assets, dg.AssetsDefinition)
     assert assets.asset_deps[dg.AssetKey("ORDERS")] == {dg.AssetKey("EVENTS")}
     assert assets.asset_deps[dg.AssetKey("EVENTS")] == {dg.AssetKey(["external", "shop", "raw", "events"])}
+
+
+def test_a_runner_is_labelled_with_what_it_must_have_to_itself(make_resource: Make) -> None:
+    launcher = FakeLauncher(messages=[finished()])
+    run(make_resource(launcher))
+    run(make_resource(launcher, concurrency_limit=2))
+    alone, shared = (request.labels for request in launcher.requests)
+    assert alone[EXCLUSIVE_LABEL] == "sqlmesh/duckdb/prod"
+    assert alone["dagster/step_key"] == "sqlmesh_prod"
+    assert EXCLUSIVE_LABEL not in shared

@@ -10,7 +10,12 @@ from dataclasses import dataclass, field
 from dagster_pipes import PipesContextData
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["Exit", "Invocation", "LaunchRequest", "Launcher", "LogTail"]
+__all__ = ["EXCLUSIVE_LABEL", "Exit", "Invocation", "LaunchRequest", "Launcher", "LogTail"]
+
+
+EXCLUSIVE_LABEL = "dagster-sqlmesh-pipes.exclusive"
+"""The label that names what a runner must have to itself. Whoever holds it may stop what an earlier holder left at work: steps take turns, so
+a runner with the same label that still runs belongs to a step that is dead."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,29 @@
+# Dagster: webserver, daemon, code location and run workers are this one image with different commands. There is no SQLMesh in it.
+#
+#   docker build -f docker/dagster.Dockerfile -t shop-dagster .
+
+ARG BASE=python:3.11-slim-bookworm
+
+FROM ${BASE} AS build
+RUN python -m venv --without-pip /opt/venv
+COPY orchestrator/pyproject.toml /src/orchestrator/
+# One layer for all that changes seldom. dagster-postgres 0.29 is broken with SQLAlchemy 2.1; dagster-docker is here for its run launcher only.
+RUN --mount=type=cache,target=/root/.cache/pip \
+    python -c "import tomllib; print(*tomllib.load(open('/src/orchestrator/pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" > /src/requirements.txt \
+ && pip --python /opt/venv/bin/python install -r /src/requirements.txt dagster-webserver dagster-postgres dagster-docker "sqlalchemy<2.1"
+COPY orchestrator /src/orchestrator
+RUN pip --python /opt/venv/bin/python install --no-deps --no-cache-dir /src/orchestrator
+
+FROM ${BASE}
+# The logs' folder is everybody's: a named volume takes its mode from here.
+RUN useradd --uid 10001 --create-home dagster \
+ && install --directory --owner=dagster /opt/dagster /opt/dagster/logs
+COPY --from=build /opt/venv /opt/venv
+COPY docker/dagster.yaml docker/workspace.yaml /opt/dagster/
+COPY docker/daemon_is_alive.py docker/definitions.py examples/shop/raw_data.py /opt/dagster/app/
+ENV PATH=/opt/venv/bin:${PATH} \
+    PYTHONUNBUFFERED=1 \
+    DAGSTER_HOME=/opt/dagster
+USER dagster
+WORKDIR /opt/dagster/app
+CMD ["dagster-webserver", "--host", "0.0.0.0", "--port", "3000", "--workspace", "/opt/dagster/workspace.yaml"]

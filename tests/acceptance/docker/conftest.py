@@ -1,0 +1,71 @@
+"""A real engine for every test here, and nothing left on it afterwards."""
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+from acceptance.docker.talking import MakeLauncher
+from docker.errors import DockerException
+
+from dagster_sqlmesh_pipes.launchers._docker_engine import MARK
+from dagster_sqlmesh_pipes.launchers.docker import DockerLauncher
+
+IMAGE = os.environ.get("TEST_PYTHON_IMAGE", "python:3.11-slim-bookworm")
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[docker.DockerClient]:
+    """Connect to the engine, or skip (fail, with REQUIRE_DOCKER=1)."""
+    try:
+        client = docker.from_env()
+    except DockerException as exc:
+        if os.environ.get("REQUIRE_DOCKER") == "1":
+            raise
+        pytest.skip(f"no Docker engine: {exc}")
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def python_image(engine: docker.DockerClient) -> str:
+    """Name a Python image that the engine has."""
+    if not engine.images.list(IMAGE):
+        engine.images.pull(IMAGE)
+    return IMAGE
+
+
+@pytest.fixture
+def talk(tmp_path: Path) -> Path:
+    """Give the folder that the talker sees as /talk."""
+    folder = tmp_path / "talk"
+    folder.mkdir()
+    shutil.copy(Path(__file__).with_name("talker.py"), folder)
+    return folder
+
+
+@pytest.fixture
+def talker(engine: docker.DockerClient, python_image: str, talk: Path) -> Iterator[MakeLauncher]:
+    """Make launchers whose runner is the talker, and see that they leave nothing behind."""
+    label = secrets.token_hex(4)
+
+    def make(**fields: Any) -> DockerLauncher:
+        given = {
+            "image": python_image,
+            "pull": "never",
+            "entrypoint": ["python", "/talk/talker.py"],
+            "volumes": [f"{talk}:/talk"],
+            "labels": {"test": label},
+            **fields,
+        }
+        return DockerLauncher(**given)
+
+    yield make
+    left = engine.containers.list(all=True, filters={"label": [MARK, f"test={label}"]})
+    for container in left:
+        container.remove(force=True)
+    assert left == []

@@ -1,0 +1,76 @@
+"""A TCP proxy before the engine's socket, whose connections a test can cut."""
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+
+ENGINE = "/var/run/docker.sock"
+
+
+class CuttableProxy:
+    """Pass bytes between TCP clients and the engine's socket until told to cut."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.base_url = f"tcp://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.connections = 0
+        self.refusing = False
+        self._following: list[socket.socket] = []
+        self._muted: frozenset[socket.socket] = frozenset()
+        self._open: list[socket.socket] = []
+        self._lock = threading.Lock()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self) -> None:
+        """Cut all connections, as an engine does that is restarted."""
+        with self._lock:
+            pairs, self._open = self._open, []
+        for end in pairs:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+    def mute_logs(self) -> None:
+        """Pass nothing more through the connections that carry logs, and leave them open: a firewall that forgot them."""
+        self._muted = frozenset(self._following)
+
+    def close(self) -> None:
+        """Stop."""
+        self._listener.close()
+        self.cut()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                if self.refusing:
+                    client.close()
+                    continue
+                self.connections += 1
+                engine = socket.socket(socket.AF_UNIX)
+                engine.connect(ENGINE)
+                with self._lock:
+                    self._open += [client, engine]
+                for ends in ((client, engine), (engine, client)):
+                    threading.Thread(target=self._pump, args=ends, daemon=True).start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while chunk := source.recv(65536):
+                if b"/logs?" in chunk:
+                    self._following.append(sink)
+                if source in self._muted:
+                    continue
+                sink.sendall(chunk)
+            sink.shutdown(socket.SHUT_WR)
+
+
+@contextlib.contextmanager
+def cuttable_proxy() -> Iterator[CuttableProxy]:
+    """Run a proxy."""
+    proxy = CuttableProxy()
+    try:
+        yield proxy
+    finally:
+        proxy.close()

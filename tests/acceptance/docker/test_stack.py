@@ -1,0 +1,158 @@
+"""The images and the Compose stack: what the README promises, and what happens when parts of it die.
+
+The tests share one stack, and each runs the shop some days later than the one before, so that there is something to do.
+"""
+
+import contextlib
+import itertools
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import docker
+import pytest
+from acceptance.docker.stack import NAME, Stack, wait_until
+from docker.models.containers import Container
+
+from dagster_sqlmesh_pipes.launchers._docker_engine import MARK
+from dagster_sqlmesh_pipes.launchers.docker import DockerLauncher
+
+pytestmark = pytest.mark.docker
+
+DAYS_AHEAD = itertools.count(1)
+HISTORY = "shop/marts/customer_history"  # reads raw.customers, and has something to do every day
+
+
+@pytest.fixture(scope="module")
+def stack(engine: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    stack = Stack(tmp_path_factory.mktemp("stack"))
+    stack.compose("down", "--volumes", "--remove-orphans")
+    try:
+        stack.compose("build", "--quiet", timeout=900)
+        stack.compose("up", "--wait", timeout=300)
+        yield stack
+        assert runners(engine) == []
+    finally:
+        for container in runners(engine):
+            container.remove(force=True)
+        stack.compose("down", "--volumes", "--timeout", "5")
+
+
+def runners(engine: docker.DockerClient) -> list[Container]:
+    """Give the runners that are on the engine for this stack, at work or not."""
+    found = engine.containers.list(all=True, filters={"label": MARK}, ignore_removed=True)
+    return [container for container in found if f"{NAME}_default" in container.attrs["NetworkSettings"]["Networks"]]
+
+
+def run_worker(engine: docker.DockerClient, run_id: str) -> Container:
+    (worker,) = [
+        container for container in engine.containers.list(filters={"label": f"dagster/run_id={run_id}"}) if MARK not in container.labels
+    ]
+    return worker
+
+
+def test_the_images_hold_one_world_each_and_their_users_are_not_root(stack: Stack, engine: docker.DockerClient) -> None:
+    asked = "import importlib.util as u, os; print(*(bool(u.find_spec(n)) for n in ('dagster', 'sqlmesh', 'sqlglot')), os.getuid())"
+    assert engine.containers.run("shop-runner", ["-c", asked], entrypoint="python", remove=True) == b"False True True 10001\n"
+    assert engine.containers.run("shop-dagster", ["-c", asked], entrypoint="python", remove=True) == b"True False False 10001\n"
+
+
+def test_the_image_makes_the_manifest_on_a_read_only_root_without_a_network(stack: Stack, engine: docker.DockerClient) -> None:
+    confined = {"read_only": True, "tmpfs": {"/tmp": "", "/var/cache/sqlmesh": "mode=1777"}, "network_mode": "none"}
+    output = DockerLauncher(image="shop-runner", pull="never", container_kwargs=confined).run_to_end(["manifest"])
+    manifest = json.loads(output)
+    assert manifest["schema_version"] == 1
+    assert {model["name"] for model in manifest["models"]} >= {"staging.events", "marts.customer_history"}
+
+
+def test_a_run_from_the_ui_materializes_checks_and_changes_the_warehouse(stack: Stack, engine: docker.DockerClient) -> None:
+    before = int(stack.sql("SELECT count(*) FROM marts.customer_history")[0])
+    run = stack.launch(days_ahead=next(DAYS_AHEAD))
+    assert stack.wait_for_end(run) == "SUCCESS", stack.failure(run)
+    assert {HISTORY, "shop/staging/events"} <= stack.materialized(run)
+    verdicts = stack.checks(run)
+    assert verdicts[f"{HISTORY}:not_null"] is True
+    assert "shop/marts/product_sales:every_product_sells" not in verdicts  # its signal says that the raw data are not there yet
+    assert int(stack.sql("SELECT count(*) FROM marts.customer_history")[0]) >= before
+    assert stack.sql("SELECT count(*) > 0 FROM sqlmesh._intervals", database="sqlmesh_state") == ["t"]
+    assert stack.sql(f"SELECT status FROM runs WHERE run_id = '{run}'", database="dagster") == ["SUCCESS"]
+    assert runners(engine) == []
+
+
+def test_a_run_cancelled_half_way_stops_its_runner_and_its_query(stack: Stack, engine: docker.DockerClient) -> None:
+    with stack.locked("raw.customers") as somebody_waits:
+        run = stack.launch(assets=[HISTORY], days_ahead=next(DAYS_AHEAD))
+        wait_until(somebody_waits, "the runner waits for the table")
+        stack.terminate(run)
+        assert stack.wait_for_end(run) == "CANCELED", stack.failure(run)
+        wait_until(lambda: not somebody_waits(), "the query is cancelled")
+    assert HISTORY not in stack.materialized(run)
+    assert runners(engine) == []
+
+
+def test_a_killed_runner_fails_its_run_with_the_reason(stack: Stack, engine: docker.DockerClient) -> None:
+    with stack.locked("raw.customers") as somebody_waits:
+        run = stack.launch(assets=[HISTORY], days_ahead=next(DAYS_AHEAD))
+        wait_until(somebody_waits, "the runner waits for the table")
+        (runner,) = runners(engine)
+        assert runner.labels["dagster/run_id"] == run
+        runner.kill()
+        assert stack.wait_for_end(run) == "FAILURE"
+    assert "killed from outside" in stack.failure(run)
+    assert runners(engine) == []
+
+
+def test_a_killed_code_location_comes_back_and_the_run_at_work_goes_on(stack: Stack, engine: docker.DockerClient) -> None:
+    with stack.locked("raw.customers") as somebody_waits:
+        run = stack.launch(assets=[HISTORY], days_ahead=next(DAYS_AHEAD))
+        wait_until(somebody_waits, "the runner waits for the table")
+        stack.compose("kill", "code-location")
+    assert stack.wait_for_end(run) == "SUCCESS", stack.failure(run)
+    assert HISTORY in stack.materialized(run)
+    stack.compose("up", "--wait", "--no-deps", "code-location", timeout=120)
+    assert runners(engine) == []
+
+
+def test_a_killed_run_worker_is_noticed_and_its_runner_is_stopped_and_removed(stack: Stack, engine: docker.DockerClient) -> None:
+    with stack.locked("raw.customers") as somebody_waits:
+        run = stack.launch(assets=[HISTORY], days_ahead=next(DAYS_AHEAD))
+        wait_until(somebody_waits, "the runner waits for the table")
+        run_worker(engine, run).kill()
+        assert stack.wait_for_end(run) == "FAILURE"
+        wait_until(lambda: not runners(engine), "the sensor has removed the orphan")
+        wait_until(lambda: not somebody_waits(), "the query is cancelled")
+
+
+def test_the_schedule_can_be_switched_on_and_ticks(stack: Stack) -> None:
+    selector = {"repositoryName": "__repository__", "repositoryLocationName": "shop", "scheduleName": "sqlmesh_adaptive_schedule"}
+    answer = stack.graphql(
+        "mutation ($s: ScheduleSelector!) { startSchedule(scheduleSelector: $s) { __typename ... on PythonError { message } "
+        "... on ScheduleStateResult { scheduleState { status } } } }",
+        s=selector,
+    )
+    assert answer["scheduleState"]["status"] == "RUNNING", answer
+    tick = stack.graphql(
+        "mutation ($s: ScheduleSelector!) { scheduleDryRun(selectorData: $s, timestamp: 4102444800) { __typename "
+        "... on PythonError { message } ... on DryRunInstigationTick { evaluationResult { skipReason error { message } runRequests { runKey } } } } }",
+        s=selector,
+    )
+    assert tick["evaluationResult"]["error"] is None, tick
+    assert tick["evaluationResult"]["runRequests"], tick
+
+
+def test_only_this_machine_reaches_the_ui_and_nothing_of_postgres_is_published(stack: Stack) -> None:
+    listed = [json.loads(line) for line in stack.compose("ps", "--format", "json").stdout.splitlines()]
+    published = {each["Service"]: {port["URL"] for port in each["Publishers"] or [] if port["PublishedPort"]} for each in listed}
+    assert {service: urls for service, urls in published.items() if urls} == {"webserver": {"127.0.0.1"}}
+
+
+def test_without_an_env_file_compose_says_what_to_do(tmp_path: Path) -> None:
+    with contextlib.chdir(tmp_path):
+        command = Stack(tmp_path).command("config")
+        command[command.index("--env-file") + 1] = "/dev/null"
+        done = subprocess.run(
+            [*command[:2], "-f", str(Path(__file__).parents[3] / "compose.yaml"), *command[2:]], capture_output=True, text=True, check=False
+        )
+    assert done.returncode != 0
+    assert "copy .env.example to .env" in done.stderr
