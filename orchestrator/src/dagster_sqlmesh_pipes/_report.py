@@ -53,6 +53,8 @@ class RunReport:
         self._log.info(f"{payload['model']} starts: {_batches(payload.get('batches'))}{_interval(payload)}.")
 
     def _on_batch_finished(self, payload: Mapping[str, Any]) -> None:
+        if payload.get("batches") == 1 and payload.get("asset_key"):
+            return  # its materialization says the same, and each entry costs the event log
         rows = "" if payload.get("rows") is None else f", {payload['rows']} rows"
         duration = "" if payload.get("duration") is None else f" in {payload['duration']:.1f} s"
         failed = payload.get("audits_failed") or 0
@@ -64,7 +66,8 @@ class RunReport:
 
     def _on_model_skipped(self, payload: Mapping[str, Any]) -> None:
         self._skipped[payload["model"]] = payload
-        self._log.info(f"{payload['model']} was skipped: {_skip_reason(payload)}.")
+        if payload.get("reason") not in {"nothing_due", "interrupted"}:  # those come in hundreds: one entry at the end
+            self._log.info(f"{payload['model']} was skipped: {_skip_reason(payload)}.")
 
     def _on_model_failed(self, payload: Mapping[str, Any]) -> None:
         self._failed[payload["model"]] = payload
@@ -83,9 +86,11 @@ class RunReport:
         unknown = payload.get("unknown_models") or []
         if unknown:
             self._log.warning(f"Models that Dagster does not know ran too: {_names(unknown)}. Make a new manifest from the planned code.")
-        if payload.get("outcome") == "nothing_to_do":
-            due = payload.get("next_due")
-            self._log.info(f"Nothing was due.{f' Next: {due}.' if due else ''}")
+        for reason, text in (("nothing_due", "Nothing was due for"), ("interrupted", "The interruption left out")):
+            models = [skipped for skipped in self._skipped.values() if skipped.get("reason") == reason]
+            if models:
+                due = min((skipped["next_due"] for skipped in models if skipped.get("next_due")), default=None)
+                self._log.info(f"{text} {_names(skipped['model'] for skipped in models)}.{f' Next: {due}.' if due else ''}")
 
     def failure(
         self, *, name: str, end: Exit, opened: bool, closed: bool, missing: Sequence[int], malformed: Sequence[str], log_tail: str
@@ -193,6 +198,8 @@ def _skip_reason(payload: Mapping[str, Any]) -> str:
             return f"nothing is due{f' before {due}' if due else ''}"
         case "signal_not_ready":
             return f"its signal {_names(payload.get('signals') or ['?'])} is not ready"
+        case "not_planned":
+            return "the environment does not hold it; run `sqlmesh plan`, or make the manifest again if it was removed"
         case other:
             return str(other)
 

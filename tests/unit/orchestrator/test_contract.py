@@ -1,0 +1,65 @@
+"""The orchestrator understands what the runner writes: the golden files of `tests/contract/`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from unit.orchestrator.shop import run, step_error
+
+from dagster_sqlmesh_pipes import SQLMeshResource
+from dagster_sqlmesh_pipes.launchers.base import Exit
+from dagster_sqlmesh_pipes.manifest import load_manifest
+from dagster_sqlmesh_pipes.testing import FakeLauncher
+
+CONTRACT = Path(__file__).parents[2] / "contract"
+STREAMS = sorted(path.stem for path in CONTRACT.glob("*.jsonl"))
+
+ENDINGS = {
+    "bad_cast_with_downstream_skipped": (1, "Could not convert string 'many'"),
+    "blocking_failure": (1, "its audit not_null failed"),
+    "blocking_failure_after_recorded_batches": (1, "[2 of 3 batches were done]"),
+    "env_not_planned": (3, "Run `sqlmesh plan dev`"),
+    "interrupted": (130, "SIGINT received"),
+}
+"""The exit code of the runs that failed, and what the step's error must say."""
+
+
+def lines_of(stream: str) -> list[bytes]:
+    return (CONTRACT / f"{stream}.jsonl").read_bytes().splitlines()
+
+
+def reported(stream: str, method: str) -> list[dict[str, Any]]:
+    return [message["params"] for message in map(json.loads, lines_of(stream)) if message["method"] == method]
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+def test_what_a_golden_stream_reports_is_stored_and_nothing_else(stream: str) -> None:
+    code, said = ENDINGS.get(stream, (0, ""))
+    launcher = FakeLauncher(messages=lines_of(stream), exit=Exit(code=code))
+    result = run(SQLMeshResource(manifest_path=str(CONTRACT / "manifest.json"), launcher=launcher))
+    assert result.success == (stream not in ENDINGS)
+    materializations = [event.step_materialization_data.materialization for event in result.get_asset_materialization_events()]
+    assert [made.asset_key.to_user_string() for made in materializations] == [
+        params["asset_key"] for params in reported(stream, "report_asset_materialization")
+    ]
+    for made, params in zip(materializations, reported(stream, "report_asset_materialization"), strict=True):
+        assert {key: made.metadata[key].value for key in params["metadata"]} == {
+            key: value["raw_value"] for key, value in params["metadata"].items()
+        }
+    evaluations = [(e.asset_key.to_user_string(), e.check_name, e.passed, e.severity.value) for e in result.get_asset_check_evaluations()]
+    assert evaluations == [
+        (params["asset_key"], params["check_name"], params["passed"], params["severity"]) for params in reported(stream, "report_asset_check")
+    ]
+    if said:
+        assert said in step_error(result)
+
+
+def test_the_golden_manifest_is_read_whole() -> None:
+    manifest = load_manifest(CONTRACT / "manifest.json")
+    raw = json.loads((CONTRACT / "manifest.json").read_text())
+    assert list(manifest.models) == [model["fqn"] for model in raw["models"]]
+    for model in raw["models"]:
+        read = manifest.models[model["fqn"]].model_dump(mode="json")
+        assert {key: read[key] for key in model if key in read} == model, "a key of the contract is not read, or read as something else"
+    assert [audit.name for audit in manifest.standalone_audits] == [audit["name"] for audit in raw["standalone_audits"]]
