@@ -32,7 +32,7 @@ ui: setup  ## Open the example in Dagster's UI on http://localhost:3000
 	.venv/bin/dagster dev -f examples/shop/definitions.py
 
 test: setup  ## Run every test that needs no engine
-	.venv/bin/pytest -q tests/unit/orchestrator tests/integration/orchestrator tests/acceptance/local
+	.venv/bin/pytest -q tests/unit/orchestrator tests/acceptance/local
 	.venv-runner/bin/pytest -q tests/unit/runner tests/integration/runner
 
 test-docker: setup  ## Run the tests that need a Docker engine
@@ -44,7 +44,7 @@ test-matrix: setup  ## Run the runner's tests with every SQLMesh version it supp
 check: setup  ## Check style and types
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	.venv/bin/mypy orchestrator/src tests/unit/orchestrator tests/integration/orchestrator tests/acceptance tests/typing
+	.venv/bin/mypy orchestrator/src tests/unit/orchestrator tests/acceptance tests/typing
 	.venv-runner/bin/mypy runner/src tests/unit/runner tests/integration/runner
 
 format: setup  ## Format the code

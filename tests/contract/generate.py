@@ -10,6 +10,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from contract.streams import DIRECTORY, SCENARIOS, normalised, path_of
 from integration.runner.harness import PROJECTS, ProjectCopy, planned_orders
+
 from sqlmesh_runner.manifest import build_manifest, dump
 
 

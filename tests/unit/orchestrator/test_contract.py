@@ -49,7 +49,8 @@ def test_what_a_golden_stream_reports_is_stored_and_nothing_else(stream: str) ->
         }
     evaluations = [(e.asset_key.to_user_string(), e.check_name, e.passed, e.severity.value) for e in result.get_asset_check_evaluations()]
     assert evaluations == [
-        (params["asset_key"], params["check_name"], params["passed"], params["severity"]) for params in reported(stream, "report_asset_check")
+        (params["asset_key"], params["check_name"], params["passed"], params["severity"])
+        for params in reported(stream, "report_asset_check")
     ]
     if said:
         assert said in step_error(result)

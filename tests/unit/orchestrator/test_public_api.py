@@ -1,0 +1,22 @@
+"""What the package shows to its users."""
+
+import dagster_sqlmesh_pipes as pipes
+
+
+def test_the_public_names_are_these_and_each_is_there() -> None:
+    assert pipes.__all__ == [
+        "DockerLauncher",
+        "SQLMeshProject",
+        "SQLMeshResource",
+        "SQLMeshRunConfig",
+        "SQLMeshTranslator",
+        "SubprocessLauncher",
+        "freshness_from_cron",
+        "remove_orphans",
+        "sqlmesh_adaptive_schedule_factory",
+        "sqlmesh_assets",
+        "sqlmesh_assets_factory",
+        "sqlmesh_definitions_factory",
+    ]
+    assert [name for name in pipes.__all__ if not hasattr(pipes, name)] == []
+    assert not hasattr(pipes, "KubernetesLauncher")
