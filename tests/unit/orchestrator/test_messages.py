@@ -14,7 +14,7 @@ def numbered(seq: int | None, **other: Any) -> bytes:
     return json.dumps({"method": "log", **other, **({} if seq is None else {"seq": seq})}).encode()
 
 
-@given(st.lists(st.text(st.characters(exclude_characters="\n"))), st.lists(st.integers(0, 200)))
+@given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\n"))), st.lists(st.integers(0, 200)))
 def test_lines_are_whole_wherever_the_stream_was_cut(lines: list[str], cuts: list[int]) -> None:
     stream = "".join(f"{line}\n" for line in lines).encode() + b"rest"
     places = sorted({0, len(stream), *(cut for cut in cuts if cut < len(stream))})
