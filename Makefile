@@ -3,7 +3,9 @@
 
 SHELL := /bin/bash
 UV := $(shell command -v uv || echo .uv/bin/uv)
+# Compiled at once: the first run of everything would otherwise do it. System certificates: what a company adds counts for uv as well.
 export UV_COMPILE_BYTECODE := 1
+export UV_SYSTEM_CERTS := 1
 export DAGSTER_HOME := $(CURDIR)/.dagster
 export SQLMESH_RUNNER := $(CURDIR)/.venv-runner/bin/sqlmesh-runner
 export SQLMESH__DISABLE_ANONYMIZED_ANALYTICS := true

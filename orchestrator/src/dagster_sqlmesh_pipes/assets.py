@@ -165,7 +165,7 @@ class _Specs:
             dg.AssetCheckSpec(
                 name=key.name,
                 asset=key.asset_key,
-                description=audit.description,
+                description=self._translator.get_check_description(audit),
                 metadata=self._translator.get_check_metadata(audit),
             )
             for key, audit in found

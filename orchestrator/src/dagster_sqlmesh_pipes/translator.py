@@ -95,6 +95,13 @@ class SQLMeshTranslator:
         name = self.normalize_segment(audit.name)
         return f"{name}_{self.normalize_segment(audit.id.rpartition(':')[2])}" if taken else name
 
+    def get_check_description(self, audit: Audit | StandaloneAudit) -> str:
+        """Describe an audit's check: the audit's use as in the model, whether it blocks in SQLMesh, and the audit's description."""
+        arguments = ", ".join(f"{name} := {value}" for name, value in audit.args.items()) if isinstance(audit, Audit) else ""
+        effect = "blocks what is downstream" if audit.blocking else "warns"
+        use = f"SQLMesh audit `{audit.name}{f'({arguments})' if arguments else ''}`: a failure {effect}."
+        return f"{audit.description}\n\n{use}" if audit.description else use
+
     def get_check_metadata(self, audit: Audit | StandaloneAudit) -> Mapping[str, Any]:
         """Give an audit's definition as its check's metadata."""
         metadata: dict[str, Any] = {"audit_blocking": audit.blocking, "audit_dialect": audit.dialect or ""}

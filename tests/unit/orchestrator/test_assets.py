@@ -151,6 +151,19 @@ def test_checks_are_never_blocking_because_sqlmesh_decides_what_blocks(make_reso
     assert shown["orders", "not_null"]["audit_blocking"] is True
 
 
+def test_a_check_says_which_use_of_which_audit_it_is_and_what_a_failure_does(make_resource: Make) -> None:
+    uses = [
+        audit("accepted_range", args={"column": "quantity", "max_v": "8"}, blocking=False, description="Large orders are rare."),
+        audit("not_null"),
+    ]
+    made = sqlmesh_assets_factory(sqlmesh_resource=make_resource(FakeLauncher(), [model("marts.orders", audits=uses)]))[0]
+    assert isinstance(made, dg.AssetsDefinition)
+    assert {spec.name: spec.description for spec in made.check_specs} == {
+        "accepted_range": "Large orders are rare.\n\nSQLMesh audit `accepted_range(column := quantity, max_v := 8)`: a failure warns.",
+        "not_null": "SQLMesh audit `not_null`: a failure blocks what is downstream.",
+    }
+
+
 def test_two_models_on_one_key_are_refused_by_name(make_resource: Make) -> None:
     class Flat(SQLMeshTranslator):
         def get_asset_key(self, model: Any) -> dg.AssetKey:
