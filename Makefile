@@ -34,7 +34,7 @@ ui: setup  ## Open the example in Dagster's UI on http://localhost:3000
 	.venv/bin/dagster dev -f examples/shop/definitions.py
 
 test: setup  ## Run every test that needs no engine
-	.venv/bin/pytest -q tests/unit/orchestrator tests/acceptance/local
+	.venv/bin/pytest -q tests/unit/orchestrator tests/acceptance/local tests/acceptance/schedule
 	.venv-runner/bin/pytest -q tests/unit/runner tests/integration/runner
 
 test-docker: setup  ## Run the tests that need a Docker engine

@@ -7,6 +7,7 @@ Run it where dagster-sqlmesh-pipes is installed. The instance is a new one on SQ
 
 import datetime
 import json
+import logging
 import sys
 import tempfile
 import time
@@ -75,6 +76,7 @@ def counted() -> Iterator[list[str]]:
 
 
 def main(models: int) -> None:
+    logging.getLogger("dagster").setLevel(logging.WARNING)  # the ticks name each model that is due
     with tempfile.TemporaryDirectory() as home, dg.DagsterInstance.local_temp(home) as instance:
         path = Path(home, "manifest.json")
         path.write_text(json.dumps({"schema_version": 1, "project": {"gateway": "duckdb"}, "models": [model(n) for n in range(models)]}))

@@ -122,7 +122,7 @@ class _Clock:
         return self._ticked[key]
 
     def released_until(self, model: Model) -> datetime.datetime:
-        key = (model.cron, model.cron_tz, model.interval_unit, model.end, _allows_partials(model))
+        key = (model.cron, model.cron_tz, model.interval_unit, model.end, model.allow_partials)
         if key not in self._until:
             self._until[key] = _cut(model, self.ticked(model))
         return self._until[key]
@@ -130,14 +130,10 @@ class _Clock:
 
 def _cut(model: Model, released: datetime.datetime) -> datetime.datetime:
     """Cut what a cron has released to whole intervals and to the model's end."""
-    if model.interval_unit and not _allows_partials(model):
+    if model.interval_unit and not model.allow_partials:
         released = interval_floor(model.interval_unit, released)
     end = _end(model.end)
     return released if end is None else min(released, end)
-
-
-def _allows_partials(model: Model) -> bool:
-    return bool(getattr(model, "allow_partials", False))  # manifests of older runners don't say
 
 
 def _look_at(model: Model, last: LastMaterialization | None, *, until: datetime.datetime, ticked: datetime.datetime) -> Due | None:

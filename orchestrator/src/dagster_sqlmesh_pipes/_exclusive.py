@@ -15,15 +15,13 @@ from typing import Literal
 
 import dagster as dg
 
+from dagster_sqlmesh_pipes._tags import ENVIRONMENT_TAG
 from dagster_sqlmesh_pipes.errors import ConcurrentRunError
 from dagster_sqlmesh_pipes.project import SQLMeshProject
 
-__all__ = ["AT_WORK", "ENVIRONMENT_TAG", "OnConflict", "environment_key", "exclusive"]
+__all__ = ["AT_WORK", "OnConflict", "environment_key", "exclusive"]
 
 OnConflict = Literal["wait", "fail"]
-
-ENVIRONMENT_TAG = "sqlmesh/environment"
-"""The tag of runs at work on an environment, for people, the schedule and `tag_concurrency_limits`."""
 
 EXCLUSIVE_TAG = "sqlmesh/exclusive"
 TURN_TAG = "sqlmesh/turn/"
@@ -41,14 +39,15 @@ class _Turn:
     step_key: str
 
 
-def environment_key(project: SQLMeshProject, environment: str | None = None) -> str:
-    """Name what runs have to themselves: the project's first folder, the gateway in effect and the environment.
+def environment_key(project: SQLMeshProject, environment: str | None = None, *, lock_key: str | None = None) -> str:
+    """Name what runs have to themselves: `lock_key`, else the project's first folder and the gateway in effect; and the environment.
 
     Code locations that run one environment of one project must agree on it, so a folder's name counts and not where it is.
     """
-    name = PurePath(project.project_dirs[0]).name if project.project_dirs else "sqlmesh"
-    gateway = project.gateway or project.manifest().gateway or "default"
-    return f"{name}/{gateway}/{environment or project.environment}"
+    if lock_key is None:
+        name = PurePath(project.project_dirs[0]).name if project.project_dirs else "sqlmesh"
+        lock_key = f"{name}/{project.gateway or project.manifest().gateway or 'default'}"
+    return f"{lock_key}/{environment or project.environment}"
 
 
 @contextmanager
@@ -102,13 +101,10 @@ class _Bakery:
         self._log: Callable[[str], None] = context.log.info
         self._key = key
         self._run_id = op_context.run_id
-        # Contexts made by `build_asset_context` have no step.
-        self._step_key = op_context.get_step_execution_context().step.key if hasattr(op_context, "get_step_execution_context") else ""
+        # Contexts made by `build_asset_context` have no run, and no step to ask for.
+        self.is_open = self._instance.get_run_by_id(self._run_id) is not None
+        self._step_key = op_context.get_step_execution_context().step.key if self.is_open else ""
         self._turn = _Turn(0, self._run_id, self._step_key)
-
-    @property
-    def is_open(self) -> bool:
-        return bool(self._step_key) and self._instance.get_run_by_id(self._run_id) is not None
 
     def take_turn(self) -> None:
         self._write(0, {EXCLUSIVE_TAG: "true", ENVIRONMENT_TAG: self._key})

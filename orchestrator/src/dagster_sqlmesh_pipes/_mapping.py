@@ -44,10 +44,29 @@ class ProjectMapping:
         read = {fqn for model in self.models.values() for fqn in model.depends_on if fqn not in self.models}
         return {fqn: _usable(self.translator.get_external_asset_key(fqn), fqn) for fqn in sorted(read)}
 
+    def external_checks(self, fqns: Iterable[str]) -> Mapping[str, Mapping[str, tuple[dg.AssetCheckKey, Audit]]]:
+        """Give the audits of the EXTERNAL models that these models read, also through EMBEDDED ones, as in `checks`.
+
+        SQLMesh audits them before it runs what reads them. They are no checks of the step's, whose checks must be on its own assets.
+        """
+        found: dict[str, Mapping[str, tuple[dg.AssetCheckKey, Audit]]] = {}
+        ahead, seen = list(fqns), set(fqns)
+        while ahead:
+            for fqn in self.models[ahead.pop()].depends_on:
+                model = self.manifest.get_model(fqn)
+                if model is None or model.materialized or fqn in seen:
+                    continue
+                seen.add(fqn)
+                if fqn in self.models:
+                    ahead.append(fqn)
+                elif model.is_external and model.audits:
+                    found[fqn] = self._checks_of(model, self.external_keys[fqn])
+        return dict(sorted(found.items()))
+
     @cached_property
     def checks(self) -> Mapping[str, Mapping[str, tuple[dg.AssetCheckKey, Audit]]]:
         """The checks of each materialized model's audits, by FQN and audit id. A second use of an audit gets a name of its own."""
-        return {fqn: self._checks_of(self.models[fqn]) for fqn in self.models if fqn in self.materialized}
+        return {fqn: self._checks_of(self.models[fqn], self.asset_keys[fqn]) for fqn in self.models if fqn in self.materialized}
 
     @cached_property
     def standalone_checks(self) -> Mapping[str, tuple[StandaloneAudit, tuple[dg.AssetCheckKey, ...]]]:
@@ -58,22 +77,21 @@ class ProjectMapping:
             keys = []
             for fqn in audit.depends_on:
                 if fqn in self.materialized:
-                    key = self._check_key(fqn, audit, taken)
+                    key = self._check_key(self.asset_keys[fqn], audit, taken)
                     taken.add(key)
                     keys.append(key)
             found[audit.fqn] = (audit, tuple(keys))
         return found
 
-    def _checks_of(self, model: Model) -> Mapping[str, tuple[dg.AssetCheckKey, Audit]]:
+    def _checks_of(self, model: Model, asset_key: dg.AssetKey) -> Mapping[str, tuple[dg.AssetCheckKey, Audit]]:
         checks: dict[str, tuple[dg.AssetCheckKey, Audit]] = {}
         for audit in model.audits:
             if audit.id not in checks:  # the same audit with the same arguments, written twice
                 taken = {key for key, _ in checks.values()}
-                checks[audit.id] = (self._check_key(model.fqn, audit, taken), audit)
+                checks[audit.id] = (self._check_key(asset_key, audit, taken), audit)
         return checks
 
-    def _check_key(self, fqn: str, audit: Audit | StandaloneAudit, taken: Iterable[dg.AssetCheckKey]) -> dg.AssetCheckKey:
-        asset_key = self.asset_keys[fqn]
+    def _check_key(self, asset_key: dg.AssetKey, audit: Audit | StandaloneAudit, taken: Iterable[dg.AssetCheckKey]) -> dg.AssetCheckKey:
         plain = dg.AssetCheckKey(asset_key, self.translator.get_check_name(audit, taken=False))
         if plain not in taken:
             return plain

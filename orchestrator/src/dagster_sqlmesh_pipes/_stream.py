@@ -26,12 +26,15 @@ Result = dg.MaterializeResult[Any] | dg.AssetCheckResult
 def stream(context: dg.AssetExecutionContext, *, launcher: Launcher, request: LaunchRequest, report: RunReport) -> Iterator[Result]:
     """Start a runner and yield its results as they are reported, then judge its run.
 
+    Verdicts on external assets, which are not the step's, are logged as observations.
+
     When Dagster terminates the run, the runner is asked to stop; what it still reports is yielded before the interrupt goes on.
 
     Raises:
         LaunchError: the runner could not be started.
         RunFailedError: its run did not succeed. All that it reported has been yielded before.
     """
+    externals = {external["asset_key"] for external in (request.context["extras"] or {}).get("externals", {}).values()}
     with launcher.launch(request) as invocation:
         context.log.info(f"Started {invocation.name}.")
         session = _Session(context, invocation, report)
@@ -42,7 +45,10 @@ def stream(context: dg.AssetExecutionContext, *, launcher: Launcher, request: La
                 result = session.next()
                 if result is None:
                     break
-                yield result
+                if isinstance(result, dg.AssetCheckResult) and _key(result) in externals:
+                    context.log_event(_observation(result))
+                else:
+                    yield result
             except (dg.DagsterExecutionInterruptedError, KeyboardInterrupt) as exc:
                 if interrupt is not None:
                     raise  # asked twice: leaving the context kills what does not stop
@@ -52,6 +58,20 @@ def stream(context: dg.AssetExecutionContext, *, launcher: Launcher, request: La
         if interrupt is not None:
             raise interrupt
         session.judge()
+
+
+def _key(result: dg.AssetCheckResult) -> str | None:
+    return None if result.asset_key is None else result.asset_key.to_escaped_user_string()
+
+
+def _observation(result: dg.AssetCheckResult) -> dg.AssetObservation:
+    assert result.asset_key is not None
+    said = "passed" if result.passed else "failed"
+    return dg.AssetObservation(
+        asset_key=result.asset_key,
+        description=f"Audit {result.check_name} {said}.",
+        metadata={"audit_passed": bool(result.passed), "audit_severity": result.severity.value, **result.metadata},
+    )
 
 
 class _Session:

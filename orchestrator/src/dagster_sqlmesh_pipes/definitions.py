@@ -34,6 +34,7 @@ def sqlmesh_definitions_factory(
     retry_policy: dg.RetryPolicy | None = None,
     hooks: frozenset[dg.HookDefinition] | None = None,
     concurrency_limit: int = 1,
+    lock_key: str | None = None,
     ignore_cron: bool = False,
     fetch_row_counts: bool = False,
     enable_schedule: bool = False,
@@ -62,6 +63,8 @@ def sqlmesh_definitions_factory(
         retry_policy: what to do when the step fails.
         hooks: success and failure hooks of the op.
         concurrency_limit: runs at work on the environment at a time; SQLMesh has no run lock, so above 1 rows may be doubled.
+        lock_key: what runs on one environment share, and no others; needed where code locations with different folder names run one
+            environment, or where folders of one name hold different projects. Default: the folder's name and the gateway.
         ignore_cron: always run what has missing intervals, whatever the crons.
         fetch_row_counts: count the rows of each materialized table (one query a model).
         enable_schedule: whether the schedule runs without being switched on in the UI.
@@ -93,6 +96,7 @@ def sqlmesh_definitions_factory(
         launcher=launcher or SubprocessLauncher(),
         translator=translator or SQLMeshTranslator(),
         concurrency_limit=concurrency_limit,
+        lock_key=lock_key,
         ignore_cron=ignore_cron,
         fetch_row_counts=fetch_row_counts,
         allowed_environments=list(allowed_environments),

@@ -136,6 +136,7 @@ class Model(_Value):
     cron: str = "@daily"
     cron_tz: str | None = None
     interval_unit: str | None = None
+    allow_partials: bool = False
     start: str | None = None
     end: str | None = None
     owner: str | None = None

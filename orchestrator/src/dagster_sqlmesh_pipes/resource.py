@@ -13,6 +13,7 @@ from dagster_sqlmesh_pipes._exclusive import environment_key, exclusive
 from dagster_sqlmesh_pipes._mapping import ProjectMapping
 from dagster_sqlmesh_pipes._report import PROTOCOL_VERSION, RunReport
 from dagster_sqlmesh_pipes._stream import Result, stream
+from dagster_sqlmesh_pipes._tags import TICK_TAG
 from dagster_sqlmesh_pipes.errors import ConfigurationError
 from dagster_sqlmesh_pipes.launchers.base import EXCLUSIVE_LABEL, Launcher, LaunchRequest
 from dagster_sqlmesh_pipes.launchers.subprocess import SubprocessLauncher
@@ -72,6 +73,10 @@ class SQLMeshResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # the
         ge=1,
         description="Runs at work on the environment at a time. SQLMesh has no run lock: above 1, runs that meet on a model double its rows.",
     )
+    lock_key: str | None = Field(
+        default=None,
+        description="What runs on one environment share, and no others: in place of the project folder's name and the gateway.",
+    )
     wait_for_others: bool = Field(
         default=True, description="Whether a run that finds others at work on the environment waits for them, or fails."
     )
@@ -103,6 +108,10 @@ class SQLMeshResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # the
         """
         return ProjectMapping(self.project.manifest(), self.translator)
 
+    def exclusive_key(self, environment: str | None = None) -> str:
+        """Name what a run on the environment, or on another one, has to itself: `lock_key` or the project and gateway, and the environment."""
+        return environment_key(self.project, environment, lock_key=_resolved(self.lock_key))
+
     def run(self, context: dg.AssetExecutionContext, config: SQLMeshRunConfig | None = None) -> Iterator[Result]:
         """Run what the step selected, and yield every result while the runner runs.
 
@@ -117,7 +126,7 @@ class SQLMeshResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # the
         config = config or SQLMeshRunConfig()
         mapping = self.mapping()
         options = self._options(config)
-        key = environment_key(self.project, config.environment)
+        key = self.exclusive_key(config.environment)
         with exclusive(context, key, limit=self.concurrency_limit, on_conflict="wait" if self.wait_for_others else "fail"):
             for command, extras in _selected(mapping, context):
                 own = self._run_options(config) if command == "run" else []
@@ -171,12 +180,15 @@ def _selected(mapping: ProjectMapping, context: dg.AssetExecutionContext) -> Ite
         for fqn, (_, keys) in mapping.standalone_checks.items()
     }
     standalone = {fqn: targets for fqn, targets in standalone.items() if targets}
+    everything = selected == mapping.materialized
+    # Nobody named a model: one that is not planned yet must not keep the others from running.
+    lenient = everything or TICK_TAG in context.run.tags
     if selected:
-        yield "run", _extras(mapping, selected, checks, standalone, "all" if selected == mapping.materialized else "models")
+        yield "run", _extras(mapping, selected, checks, standalone, runs=True, everything=everything, lenient=lenient)
         standalone = {}
     alone = {fqn for fqn, names in checks.items() if names and fqn not in selected}
     if alone or standalone:
-        yield "audit", _extras(mapping, alone, checks, standalone, "models")
+        yield "audit", _extras(mapping, alone, checks, standalone, runs=False, everything=False, lenient=lenient)
 
 
 def _extras(
@@ -184,21 +196,33 @@ def _extras(
     fqns: set[str],
     checks: Mapping[str, Mapping[str, str]],
     standalone: Mapping[str, Sequence[Mapping[str, str]]],
-    selection: str,
+    *,
+    runs: bool,
+    everything: bool,
+    lenient: bool,
 ) -> Mapping[str, Any]:
     return {
         "protocol_version": PROTOCOL_VERSION,
-        "selection": selection,
+        "selection": "all" if everything else "models",
         "models": {
             fqn: {"asset_key": mapping.asset_keys[fqn].to_escaped_user_string(), "checks": checks.get(fqn, {})} for fqn in sorted(fqns)
         },
         "standalone_audits": standalone,
+        "externals": {
+            fqn: {
+                "asset_key": mapping.external_keys[fqn].to_escaped_user_string(),
+                "checks": {audit_id: key.name for audit_id, (key, _) in of_external.items()},
+            }
+            for fqn, of_external in (mapping.external_checks(fqns) if runs else {}).items()
+        },
+        "unplanned": "skip" if lenient else "error",
     }
 
 
 def _pipes_context(context: dg.AssetExecutionContext, extras: Mapping[str, Any]) -> PipesContextData:
     # Not Pipes' own builder: it asks the instance for the provenance of every selected asset, one query each.
     keys = {model["asset_key"] for model in extras["models"].values()}
+    keys |= {external["asset_key"] for external in extras["externals"].values()}
     keys |= {target["asset_key"] for targets in extras["standalone_audits"].values() for target in targets}
     return PipesContextData(
         asset_keys=sorted(keys),

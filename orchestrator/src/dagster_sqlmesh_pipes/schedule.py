@@ -9,7 +9,8 @@ import dagster as dg
 
 from dagster_sqlmesh_pipes._cron import longest_gap
 from dagster_sqlmesh_pipes._due import Due, LastMaterialization, Settled, can_be_due, find_due, settle
-from dagster_sqlmesh_pipes._exclusive import AT_WORK, ENVIRONMENT_TAG, environment_key
+from dagster_sqlmesh_pipes._exclusive import AT_WORK
+from dagster_sqlmesh_pipes._tags import CRONS_TAG, DUE_TAG, ENVIRONMENT_TAG, GRANULARITY_TAG, NEXT_TICK_TAG, TICK_TAG
 from dagster_sqlmesh_pipes._ticks import TickPlan, plan_ticks
 from dagster_sqlmesh_pipes.assets import sqlmesh_assets_factory
 from dagster_sqlmesh_pipes.errors import ConfigurationError
@@ -20,9 +21,6 @@ __all__ = ["freshness_from_cron", "sqlmesh_adaptive_schedule_factory"]
 
 Selection = Literal["due", "all"]
 Assets = Sequence[dg.AssetsDefinition | dg.AssetSpec]
-
-TICK_TAG = "sqlmesh/tick"
-"""The tick that asked for a run."""
 
 _IN_THE_WAY = frozenset({*AT_WORK, dg.DagsterRunStatus.QUEUED})
 _RUNS_LOOKED_AT = 25
@@ -91,7 +89,7 @@ def sqlmesh_adaptive_schedule_factory(
             hooks=hooks,
             freshness_policy=freshness_policy,
         )
-    key = environment_key(sqlmesh_resource.project)
+    key = sqlmesh_resource.exclusive_key()
     job = dg.define_asset_job(
         name=job_name or f"{name}_job",
         selection=dg.AssetSelection.assets(*(made for made in assets if isinstance(made, dg.AssetsDefinition))),
@@ -208,10 +206,10 @@ class _Tick:
             tags={
                 ENVIRONMENT_TAG: self._key,
                 TICK_TAG: at.isoformat(),
-                "sqlmesh/next_tick": self.plan.next_after(at).isoformat(),
-                "sqlmesh/granularity": _granularity(models),
-                "sqlmesh/crons": _shortened(sorted({model.cron for model in models})),
-                "sqlmesh/due": "everything" if due is None else _summary(due, len(self._models)),
+                NEXT_TICK_TAG: self.plan.next_after(at).isoformat(),
+                GRANULARITY_TAG: _granularity(models),
+                CRONS_TAG: _shortened(sorted({model.cron for model in models})),
+                DUE_TAG: "everything" if due is None else _summary(due, len(self._models)),
             },
         )
 

@@ -5,6 +5,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -115,19 +116,33 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _manifest(options: argparse.Namespace) -> int:
+    if options.output is None:
+        from sqlmesh_runner.sinks.stdio import take_stdout
+
+        with TextIOWrapper(take_stdout(), encoding="utf-8") as stdout:  # taken before the project's code prints there; dbt does
+            stdout.write(_manifest_text(options))
+    else:
+        output = options.output.absolute()
+        _write_whole(_manifest_text(options), output)
+    return EXIT_DONE
+
+
+def _manifest_text(options: argparse.Namespace) -> str:
     from sqlmesh_runner.manifest import build_manifest, dump
 
-    directories = _directories(options)
-    output = options.output.absolute() if options.output else None
-    text = dump(
+    return dump(
         build_manifest(
-            paths=directories, gateway=options.gateway, environment=options.environment or "prod", column_lineage=options.column_lineage
+            paths=_directories(options),
+            gateway=options.gateway,
+            environment=options.environment or "prod",
+            column_lineage=options.column_lineage,
         )
     )
-    if output is None:
-        sys.stdout.write(text)
-        return EXIT_DONE
-    draft = output.with_name(f".{output.name}.{os.getpid()}")  # a reader sees the old manifest or the new one, never a half
+
+
+def _write_whole(text: str, output: Path) -> None:
+    """Write a file that a reader sees as it was before or as it is now, never a half."""
+    draft = output.with_name(f".{output.name}.{os.getpid()}")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         draft.write_text(text)
@@ -135,7 +150,6 @@ def _manifest(options: argparse.Namespace) -> int:
     except OSError as exc:
         msg = f"The manifest can't be written to {output}: {exc.strerror}. Give --output a file that may be written."
         raise ConfigurationError(msg) from exc
-    return EXIT_DONE
 
 
 def _run(options: argparse.Namespace) -> int:

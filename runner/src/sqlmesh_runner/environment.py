@@ -1,6 +1,6 @@
 """What a run is about: the environment as it is held by SQLMesh's state."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -16,6 +16,7 @@ class Environment:
     plan_id: str
     snapshots: Mapping[str, Any]  # FQN -> Snapshot, everything the environment holds
     selected: frozenset[str] | None  # None: all
+    unplanned: Collection[str] = ()  # what was asked for and is not held, so that it was left out
     audits: Mapping[str, frozenset[str] | None] = field(default_factory=dict)  # to run alone, by FQN; None: all of that model
     index: Any = None  # DeployabilityIndex: which snapshots have their own table in this environment
     physical_table: Callable[[Any], str | None] = lambda _snapshot: None

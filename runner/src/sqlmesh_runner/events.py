@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 Outcome = Literal["success", "nothing_to_do", "failed", "interrupted", "error"]
-SkipReason = Literal["upstream_failed", "nothing_due", "signal_not_ready", "interrupted"]
+SkipReason = Literal["upstream_failed", "nothing_due", "signal_not_ready", "not_planned", "interrupted"]
 
 
 def from_epoch_ms(value: int) -> datetime:

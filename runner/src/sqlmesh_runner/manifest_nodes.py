@@ -58,6 +58,7 @@ class NodeWriter:
             "cron": model.cron,
             "cron_tz": model.cron_tz.key if model.cron_tz else None,
             "interval_unit": model.interval_unit.value,
+            "allow_partials": model.allow_partials,
             "start": _text(model.start),
             "end": _text(model.end),
             "owner": model.owner or None,

@@ -87,6 +87,7 @@ class ModelEntry(TypedDict):
     cron: str
     cron_tz: str | None
     interval_unit: str
+    allow_partials: bool
     start: str | None
     end: str | None
     owner: str | None

@@ -162,6 +162,7 @@ def path_in_project(context: Context, recorded: Path | None) -> str | None:
     """
     if recorded is None:
         return None
+    recorded = Path(os.path.normpath(recorded))  # of several projects, some are often given as `../other`
     for root in context.configs:
         for start in range(1, len(recorded.parts)):
             end = Path(*recorded.parts[start:])

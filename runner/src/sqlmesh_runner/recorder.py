@@ -255,7 +255,7 @@ class Recorder:
         name = run.snapshot.name
         if not run.closed and (run.recorded or run.audits or run.skipped_audits):
             run.closed = True
-            if run.recorded and not run.snapshot.is_audit and not self._environment.audits_alone:
+            if run.recorded and run.snapshot.is_model and not run.snapshot.is_symbolic and not self._environment.audits_alone:
                 run.materialized = True
                 self._emit(self._materialization(run))
             for fold in run.audits.values():

@@ -60,6 +60,7 @@ def begin(job: Job, context: Context, *, audits_alone: bool = False) -> Environm
         plan_id=held.plan_id,
         snapshots=snapshots,
         selected=frozenset(audits) if audits_alone else selection.models,
+        unplanned=selection.unplanned,
         audits=audits,
         index=index,
         physical_table=lambda snapshot: _physical_table(snapshot, index),
@@ -68,6 +69,8 @@ def begin(job: Job, context: Context, *, audits_alone: bool = False) -> Environm
         audits_alone=audits_alone,
     )
     job.recorder.run_started(environment, _run_started(context, environment))
+    if selection.unplanned:
+        job.recorder.log("WARNING", selection.left_out(environment.name))
     _refuse_if_stopped(job.stop)
     return environment
 

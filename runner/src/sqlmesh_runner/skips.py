@@ -23,10 +23,12 @@ class Skips:
 
     def events(self) -> list[ModelSkipped]:
         """Give an event for each model without a result, sorted by name."""
-        found = [self._skip_of(name) for name in sorted(self.environment.snapshots)]
+        found = [self._skip_of(name) for name in sorted({*self.environment.snapshots, *self.environment.unplanned})]
         return [event for event in found if event is not None]
 
     def _skip_of(self, name: str) -> ModelSkipped | None:
+        if name in self.environment.unplanned:
+            return ModelSkipped(model=name, reason="not_planned")
         snapshot, run = self.environment.snapshots[name], self.runs.get(name)
         if snapshot.is_audit or snapshot.is_symbolic or not self.environment.asks_for(name):
             return None

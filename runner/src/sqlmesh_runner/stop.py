@@ -1,11 +1,13 @@
 """Asking a run to stop: who may ask, and how the main thread waits for the run or for the request."""
 
+import itertools
 import os
 import select
 import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 from typing import Final
 
@@ -26,8 +28,9 @@ class StopRequest:
         self.exit_code = 0
         self.urgent = False
         """A second signal came: leave at once."""
-        self._signalled = False
+        self._signals = itertools.count()
         self._read, self._write = os.pipe()
+        os.set_blocking(self._write, False)
 
     @property
     def requested(self) -> bool:
@@ -43,7 +46,8 @@ class StopRequest:
 
     def wake(self) -> None:
         """Wake the main thread. Safe in signal handlers and threads."""
-        os.write(self._write, b"\0")
+        with suppress(BlockingIOError):  # full of wakes already
+            os.write(self._write, b"\0")
 
     def sleep(self, timeout: float | None) -> None:
         """Wait for `wake` in the main thread, at most `timeout` seconds."""
@@ -52,13 +56,18 @@ class StopRequest:
             os.read(self._read, 4096)
 
     def watch_signals(self) -> None:
-        """Take SIGINT and SIGTERM as requests. Main thread only."""
+        """Take SIGINT and SIGTERM as requests. Main thread only.
+
+        The system may hand a signal to any thread; Python's handlers run in the main one, which may sit in `sleep`. The wakeup descriptor
+        gets it out of there.
+        """
+        signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         signal.signal(signal.SIGINT, self._on_signal)
         signal.signal(signal.SIGTERM, self._on_signal)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        self.urgent = self._signalled
-        self._signalled = True
+        if next(self._signals):  # one step: this handler may be interrupted by the other signal's
+            self.urgent = True
         self.request(f"{signal.Signals(number).name} received", 128 + number)
 
     def watch_stdin(self) -> None:

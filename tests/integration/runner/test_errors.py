@@ -9,7 +9,7 @@ import zlib
 from pathlib import Path
 
 import pytest
-from integration.runner.harness import HEAVY, ORDERS, PROJECTS, RUNNER, Finished, ProjectCopy, extras
+from integration.runner.harness import HEAVY, ORDERS, PROJECTS, RUNNER, Finished, ProjectCopy, asset_key, extras
 
 
 def _error(run: Finished) -> str:
@@ -107,6 +107,26 @@ def test_a_selected_model_that_was_not_promoted_is_named_and_nothing_runs(orders
     assert ORDERS not in _error(run)
     assert "sqlmesh plan prod" in _error(run)
     assert run.events("model_started") == []
+
+
+def test_a_model_that_was_not_promoted_is_left_out_where_that_is_asked_for(orders: ProjectCopy) -> None:
+    new = '"orders"."marts"."brand_new"'
+    run = orders.run(extras=extras([ORDERS, new], unplanned="skip"))
+
+    assert run.code == 0
+    assert run.materialized.keys() == {asset_key(ORDERS)}
+    assert run.skipped(new)["reason"] == "not_planned"
+    assert run.skipped(new)["asset_key"] == asset_key(new)
+    assert run.end["skipped"] == [new]
+    (warning,) = [log["message"] for log in run.params("log") if log["level"] == "WARNING"]
+    assert f"'prod' does not hold {new}: left out" in warning
+
+
+def test_nothing_is_run_if_all_that_was_asked_for_is_left_out(orders: ProjectCopy) -> None:
+    run = orders.run(extras=extras(['"orders"."marts"."brand_new"'], unplanned="skip"))
+
+    assert (run.code, run.end["outcome"]) == (0, "nothing_to_do")
+    assert run.materialized == {}
 
 
 def test_state_of_a_newer_sqlmesh(orders: ProjectCopy) -> None:

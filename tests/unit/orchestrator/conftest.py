@@ -1,15 +1,35 @@
 """Resources over a manifest made by hand."""
 
 import json
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 from unit.orchestrator.shop import SHOP, Make, manifest
 
 from dagster_sqlmesh_pipes import SQLMeshResource
 from dagster_sqlmesh_pipes.launchers.base import Launcher
+
+
+@pytest.fixture(scope="session")
+def empty_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make the SQLite files of an instance once: that takes half a second."""
+    home = tmp_path_factory.mktemp("home")
+    with dg.DagsterInstance.local_temp(str(home)) as instance:
+        instance.get_run_records(limit=1)
+        instance.get_asset_records([dg.AssetKey("none")])
+    return home
+
+
+@pytest.fixture
+def instance(empty_home: Path, tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    """Give an instance on SQLite that several threads may use."""
+    home = shutil.copytree(empty_home, tmp_path / "home")
+    with dg.DagsterInstance.local_temp(str(home)) as instance:
+        yield instance
 
 
 @pytest.fixture

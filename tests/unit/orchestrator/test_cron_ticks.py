@@ -8,7 +8,7 @@ from croniter import croniter
 
 # Dagster's daemon finds a schedule's ticks with this; there is no public name for it.
 from dagster._utils.schedules import cron_string_iterator, is_valid_cron_schedule
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dagster_sqlmesh_pipes._ticks import TickPlan, plan_ticks
@@ -62,7 +62,11 @@ def model_ticks(crons: Crons, start: datetime.datetime, end: datetime.datetime) 
     ),
     window=st.sampled_from(WINDOWS),
 )
-@settings(max_examples=120, deadline=None)
+@example([("30 2 * * *", "Europe/Berlin")], WINDOWS[0])
+@example([("30 2 * * sun", "Europe/Berlin"), ("0 */6 29 2 *", None)], WINDOWS[2])
+@example([("15 1,2,3 * * *", "Australia/Lord_Howe"), ("0 0 L * *", "America/New_York")], WINDOWS[1])
+@example([("0 0 29 2 *", "Pacific/Auckland"), ("59 23 * * mon#1", "America/New_York")], WINDOWS[3])
+@settings(max_examples=40, deadline=None)
 def test_no_due_moment_lacks_a_tick_and_what_is_no_model_s_tick_is_known_as_such(crons: Crons, window: tuple[str, str]) -> None:
     start, end = moment(window[0]), moment(window[1])
     plan = plan_ticks(crons)

@@ -133,9 +133,7 @@ def passes_over(container: FakeContainer) -> list[list[bytes]]:
 
 
 def test_a_log_is_read_again_from_its_beginning_until_a_pass_began_after_the_containers_end() -> None:
-    container = FakeContainer(
-        ["running", "running", "exited"], [[b"a", ConnectionError("cut")], [b"a", b"b"], [b"a", b"b", b"c"]]
-    )
+    container = FakeContainer(["running", "running", "exited"], [[b"a", ConnectionError("cut")], [b"a", b"b"], [b"a", b"b", b"c"]])
     assert passes_over(container) == [[b"a"], [b"a", b"b"], [b"a", b"b", b"c"]]
     assert container.followed == [True, True, False]
 
@@ -156,9 +154,7 @@ def test_a_container_that_is_gone_and_an_engine_that_is_silent_are_told_apart() 
         container_state(silent, patience=0.0, abandoned=never)  # type: ignore[arg-type]
 
 
-def test_the_environment_is_put_together_in_the_order_that_the_fields_promise(
-    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_environment_is_put_together_in_the_order_that_the_fields_promise(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     files = [tmp_path / "one.env", tmp_path / "two.env"]
     files[0].write_text("A=one\nB=one\nC=one\nD=one\n")
     files[1].write_text("B=two\nC=two\nD=two\n")

@@ -7,19 +7,15 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from unit.orchestrator.shop import Make
 
 from dagster_sqlmesh_pipes._exclusive import environment_key, exclusive
 from dagster_sqlmesh_pipes.errors import ConcurrentRunError
 from dagster_sqlmesh_pipes.project import SQLMeshProject
+from dagster_sqlmesh_pipes.testing import FakeLauncher
 
 KEY = "shop/duckdb/prod"
 PATIENCE = 20  # seconds; a test that waits as long has failed
-
-
-@pytest.fixture
-def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
-        yield instance
 
 
 class Run(threading.Thread):
@@ -178,14 +174,14 @@ def test_a_run_at_work_can_be_found_by_its_environment(instance: dg.DagsterInsta
 def test_of_many_runs_that_come_at_once_never_two_are_in(instance: dg.DagsterInstance) -> None:
     inside: list[str] = []
     most = 0
-    barrier = threading.Barrier(5)
+    barrier = threading.Barrier(4)
     errors: list[BaseException] = []
 
     @dg.op
     def step(context: dg.OpExecutionContext) -> None:
         nonlocal most
         barrier.wait(PATIENCE)
-        for _ in range(4):
+        for _ in range(3):
             with exclusive(context, KEY, poll_interval=0.001):
                 inside.append(context.run.run_id)
                 most = max(most, len(inside))
@@ -223,3 +219,16 @@ def test_the_key_is_the_same_wherever_the_project_is(tmp_path: Path) -> None:
     here, there = (SQLMeshProject([tmp_path / place / "shop"], gateway="duckdb") for place in ("here", "there"))
     assert environment_key(here) == environment_key(there) == KEY
     assert environment_key(here, "dev") == "shop/duckdb/dev"
+
+
+def test_a_lock_key_takes_the_place_of_the_folder_s_name_and_the_gateway(make_resource: Make) -> None:
+    here, there = (make_resource(FakeLauncher(), project_dir=folder, lock_key="warehouse") for folder in ("/one/shop", "/two/models"))
+    assert here.exclusive_key() == there.exclusive_key() == "warehouse/prod"
+    assert here.exclusive_key("dev") == "warehouse/dev"
+    assert make_resource(FakeLauncher(), project_dir="/one/shop").exclusive_key() == KEY
+
+
+def test_runs_of_two_projects_in_folders_of_one_name_do_not_wait_for_each_other_with_lock_keys(enter: Callable[..., Run]) -> None:
+    first, second = (enter(environment_key(SQLMeshProject(["shop"]), lock_key=lock_key)) for lock_key in ("sales", "stock"))
+    assert first.is_in()
+    assert second.is_in()

@@ -1,13 +1,11 @@
 """The schedule as Dagster evaluates it: crons, ticks, run requests, skips."""
 
 import datetime
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
-from unit.orchestrator.shop import Make, audit, fqn, model
+from unit.orchestrator.shop import Make, audit, fqn, model, run, step_error
 
 from dagster_sqlmesh_pipes import SQLMeshResource, sqlmesh_assets_factory
 from dagster_sqlmesh_pipes.errors import ConfigurationError
@@ -25,12 +23,6 @@ MODELS = [
     model("staging.seed", kind={"name": "SEED"}, cron="@daily", interval_unit="day"),
     model("staging.inlined", kind={"name": "EMBEDDED"}, materialized=False, cron="* * * * *"),
 ]
-
-
-@pytest.fixture
-def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
-        yield instance
 
 
 @pytest.fixture
@@ -169,10 +161,10 @@ def test_the_tags_of_a_run_stay_short_however_many_models_are_due(make_resource:
 def test_a_tick_that_finds_a_run_at_work_is_skipped_and_names_it(
     resource: SQLMeshResource, instance: dg.DagsterInstance, status: dg.DagsterRunStatus
 ) -> None:
-    run = run_of(instance, status)
+    blocking = run_of(instance, status)
     reason = evaluate(resource, instance)
     assert isinstance(reason, str)
-    assert f"/runs/{run.run_id}" in reason
+    assert f"/runs/{blocking.run_id}" in reason
     assert "2030-05-06 12:05" in reason
 
 
@@ -212,10 +204,57 @@ def test_a_run_request_runs_its_models_with_their_checks_and_what_was_idle_is_no
     assert result.success
     assert result.dagster_run.tags["team"] == "data"
     (launched,) = launcher.requests
+    assert launched.context["extras"]["unplanned"] == "skip"
     assert launched.context["extras"]["models"] == {
         fqn("marts.daily"): {"asset_key": "shop/marts/daily", "checks": {"not_null:00000000": "not_null"}}
     }
     assert "Nothing is due" in str(evaluate(resource, instance, now))
+
+
+def test_a_person_who_names_a_model_is_told_that_it_is_not_planned_and_a_run_of_everything_goes_on(make_resource: Make) -> None:
+    launcher = FakeLauncher(messages=[message("report_custom_message", payload={"type": "run_finished", "outcome": "nothing_to_do"})])
+    resource = make_resource(launcher, MODELS)
+    run(resource, selection=[key("marts.daily")])
+    run(resource)
+    assert [request.context["extras"]["unplanned"] for request in launcher.requests] == ["error", "skip"]
+
+
+def test_runs_and_ticks_of_a_resource_with_a_lock_key_go_by_it(make_resource: Make, instance: dg.DagsterInstance) -> None:
+    resource = make_resource(FakeLauncher(), MODELS, lock_key="warehouse")
+    request = evaluate(resource, instance)
+    assert isinstance(request, dg.RunRequest)
+    assert request.tags["sqlmesh/environment"] == "warehouse/prod"
+    blocking = run_of(instance, dg.DagsterRunStatus.STARTED, environment="warehouse/prod")
+    assert blocking.run_id in str(evaluate(resource, instance))
+
+
+def test_the_launchpad_describes_each_option(resource: SQLMeshResource) -> None:
+    _, job, assets = sqlmesh_adaptive_schedule_factory(sqlmesh_resource=resource)
+    resolved = dg.Definitions(assets=assets, jobs=[job]).resolve_job_def(job.name)
+    schema: Any = resolved.graph.node_dict["sqlmesh_prod"].definition.config_schema
+    options = schema.config_type.fields
+    assert options.keys() == {"ignore_cron", "start", "end", "execution_time", "environment", "skip_janitor"}
+    assert all(option.description for option in options.values())
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"start": "the other day"}, "'the other day' is no time"),
+        ({"start": "2026-02-01", "end": "2026-01-01"}, "is after end"),
+        ({"environment": "staging"}, "does not run the environment 'staging'"),
+    ],
+)
+def test_what_the_launchpad_cannot_mean_fails_before_a_runner_is_started(make_resource: Make, config: dict[str, Any], said: str) -> None:
+    launcher = FakeLauncher()
+    result = run(make_resource(launcher, MODELS), run_config={"ops": {"sqlmesh_prod": {"config": config}}})
+    assert said in step_error(result)
+    assert launcher.requests == []
+
+
+def test_the_launchpad_refuses_an_option_that_there_is_not(resource: SQLMeshResource) -> None:
+    with pytest.raises(dg.DagsterInvalidConfigError, match="full_refresh"):
+        run(resource, run_config={"ops": {"sqlmesh_prod": {"config": {"full_refresh": True}}}})
 
 
 @pytest.mark.parametrize("made_before", [True, False])

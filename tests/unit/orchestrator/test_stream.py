@@ -95,6 +95,15 @@ def test_a_missing_message_fails_the_step_and_is_named(make_resource: Make) -> N
     assert "messages number" in step_error(result)
 
 
+def test_a_model_that_was_left_out_because_it_is_not_planned_is_told_with_what_to_do(
+    make_resource: Make, capfd: pytest.CaptureFixture[str]
+) -> None:
+    skipped = custom("model_skipped", model=fqn("marts.customers"), reason="not_planned", upstream=[], signals=[], next_due=None)
+    result = run(make_resource(FakeLauncher(messages=[skipped, finished("nothing_to_do")])))
+    assert result.success
+    assert f"{fqn('marts.customers')} was skipped: the environment does not hold it; run `sqlmesh plan`" in logs(result, capfd)
+
+
 def test_only_failures_that_may_pass_are_retried(make_resource: Make) -> None:
     policy = dg.RetryPolicy(max_retries=1)
     wrong = FakeLauncher(messages=[finished("error", error="unknown gateway")], exit=Exit(code=2))

@@ -54,6 +54,7 @@ def test_a_model_is_described_by_all_that_its_file_says(models: dict[str, ModelE
         "cron": "@hourly",
         "cron_tz": None,
         "interval_unit": "hour",
+        "allow_partials": False,
         "start": "2024-01-05",
         "end": "2024-01-06",
         "owner": "data",

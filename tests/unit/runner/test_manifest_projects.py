@@ -123,3 +123,14 @@ def test_an_audit_that_cannot_be_rendered_from_files_is_given_as_written(tmp_pat
 def test_a_project_without_models_has_a_manifest(tmp_path: Path) -> None:
     manifest = build_manifest(paths=[write_project(tmp_path / "p", config=DUCKDB)])
     assert (manifest["models"], manifest["standalone_audits"]) == ([], [])
+
+
+def test_a_model_that_takes_unfinished_intervals_says_so(tmp_path: Path) -> None:
+    project = write_project(
+        tmp_path / "p",
+        config=DUCKDB,
+        live="MODEL (name x.live, cron '*/5 * * * *', interval_unit 'day', allow_partials true); SELECT 1 AS id",
+        whole="MODEL (name x.whole); SELECT 1 AS id",
+    )
+    models = build_manifest(paths=[project])["models"]
+    assert {model["name"]: model["allow_partials"] for model in models} == {"x.live": True, "x.whole": False}

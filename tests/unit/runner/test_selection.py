@@ -53,3 +53,29 @@ def test_a_long_list_of_unknown_names_is_cut() -> None:
 def test_another_protocol_is_refused_with_the_side_to_upgrade(version: int, package: str) -> None:
     with pytest.raises(ConfigurationError, match=f"version {version}, this runner version 1. Upgrade {package}"):
         Selection.from_extras({"protocol_version": version})
+
+
+UNPLANNED = {"selection": "models", "models": {HELD[0]: {"checks": {"a:1": "a"}}, "new": {"checks": {"b:1": "b"}}}, "standalone_audits": {"s": []}}
+
+
+def test_what_is_not_held_is_left_out_where_extras_say_so() -> None:
+    resolved = Selection.from_extras({**UNPLANNED, "unplanned": "skip"}).resolved(HELD, environment="prod")
+
+    assert resolved.models == frozenset(HELD[:1])
+    assert resolved.audits == {HELD[0]: frozenset({"a:1"})}
+    assert resolved.unplanned == ("new", "s")
+    assert "'prod' does not hold new, s: left out. Run `sqlmesh plan prod`" in resolved.left_out("prod")
+
+
+@pytest.mark.parametrize("said", [{}, {"unplanned": "error"}])
+def test_what_is_not_held_is_an_error_unless_extras_say_otherwise(said: dict[str, str]) -> None:
+    with pytest.raises(NotPlannedError, match="does not hold new, s"):
+        Selection.from_extras({**UNPLANNED, **said}).resolved(HELD, environment="prod")
+
+
+def test_what_is_not_held_is_told_also_when_everything_is_run() -> None:
+    extras = {"selection": "all", "models": {HELD[0]: {"checks": {}}, "new": {"checks": {}}}, "unplanned": "skip"}
+    resolved = Selection.from_extras(extras).resolved(HELD, environment="prod")
+
+    assert resolved.models is None
+    assert resolved.unplanned == ("new",)

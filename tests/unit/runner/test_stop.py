@@ -10,6 +10,15 @@ import pytest
 from sqlmesh_runner.stop import StopRequest, supervise
 
 
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    signal.set_wakeup_fd(-1)
+
+
 def test_the_result_of_the_work_is_given_back() -> None:
     assert supervise(lambda: 7, stop=StopRequest(), cancel=pytest.fail, abandon=pytest.fail, grace=60) == 7
 
@@ -33,6 +42,17 @@ def test_it_cancels_again_and_again_until_the_work_ends() -> None:
     assert supervise(work, stop=stop, cancel=cancelled.release, abandon=pytest.fail, grace=3600) == 130
 
 
+@pytest.mark.usefixtures("handlers")
+def test_a_signal_wakes_the_main_thread_before_pythons_handler_runs_there() -> None:
+    """The system may hand it to another thread, and then nothing else gets the main one out of its wait."""
+    stop = StopRequest()
+    stop.watch_signals()
+
+    signal.raise_signal(signal.SIGTERM)
+
+    assert os.read(stop._read, 10) == bytes([signal.SIGTERM, 0]), "the wakeup, then what the handler wrote"
+
+
 def test_work_that_does_not_end_is_abandoned_when_the_grace_is_over() -> None:
     stop, never, reasons = StopRequest(), threading.Event(), list[str]()
 
@@ -44,14 +64,6 @@ def test_work_that_does_not_end_is_abandoned_when_the_grace_is_over() -> None:
     assert supervise(work, stop=stop, cancel=lambda: None, abandon=reasons.append, grace=0.01) is None
     assert reasons == ["it did not come to an end within 0.01 s"]
     never.set()
-
-
-@pytest.fixture
-def handlers() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 @pytest.mark.usefixtures("handlers")

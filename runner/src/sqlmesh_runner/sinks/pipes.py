@@ -84,8 +84,13 @@ class _ContextLoader(PipesContextLoader):
         yield data
 
 
+def _models(extras: Mapping[str, Any]) -> dict[str, Any]:
+    """Give what is reported under an asset key, EXTERNAL models with audits included."""
+    return {**(extras.get("models") or {}), **(extras.get("externals") or {})}
+
+
 def _asset_keys(extras: Mapping[str, Any]) -> set[str]:
-    keys = {model["asset_key"] for model in (extras.get("models") or {}).values()}
+    keys = {model["asset_key"] for model in _models(extras).values()}
     return keys | {check["asset_key"] for checks in (extras.get("standalone_audits") or {}).values() for check in checks}
 
 
@@ -141,7 +146,7 @@ class PipesSink(Sink):
     def __init__(self, context: PipesContext) -> None:
         self._context = context
         self.extras: Mapping[str, Any] = context.extras
-        self._models: Mapping[str, Any] = self.extras.get("models") or {}
+        self._models: Mapping[str, Any] = _models(self.extras)
         self._standalone: Mapping[str, Any] = self.extras.get("standalone_audits") or {}
         self._unknown: set[str] = set()
 

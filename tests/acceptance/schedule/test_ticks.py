@@ -1,0 +1,147 @@
+"""Ticks through Dagster's own machinery: the daemon, the run queue, the webserver; with runs of a real SQLMesh project."""
+
+import datetime
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from acceptance.local.conftest import wait_until
+from acceptance.local.deployment import PROJECTS, Deployment, Run
+from acceptance.local.test_termination import Webserver, log_has, status, webserver
+
+DEFINITIONS = """\
+from dagster_sqlmesh_pipes import sqlmesh_definitions_factory
+
+defs = sqlmesh_definitions_factory(project_dir={project!r}, schedule_name="ticks")
+"""
+ONE_RUN_AT_A_TIME = "telemetry: {enabled: false}\nconcurrency: {runs: {max_concurrent_runs: 1}}\n"
+
+START = "mutation($s: ScheduleSelector!) { startSchedule(scheduleSelector: $s) { __typename ... on PythonError { message } } }"
+DRY_RUN = """
+mutation($s: ScheduleSelector!, $at: Float!) {
+  scheduleDryRun(selectorData: $s, timestamp: $at) {
+    __typename
+    ... on DryRunInstigationTick {
+      evaluationResult { skipReason error { message } runRequests { runKey jobName tags { key value } assetSelection { path } } }
+    }
+  }
+}"""
+LAUNCH = """
+mutation($selector: JobOrPipelineSelector!, $tags: [ExecutionTag!]!) {
+  launchRun(executionParams: {selector: $selector, executionMetadata: {tags: $tags}, runConfigData: {}}) {
+    __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
+  }
+}"""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The schedule of a code location, asked as the UI asks."""
+
+    server: Webserver
+
+    def start(self, *, missed: datetime.timedelta) -> None:
+        """Switch it on, as if it had been on for a while without a daemon."""
+        assert self._ask("startSchedule", START)["__typename"] == "ScheduleStateResult"
+        with self.server.deployment.instance() as instance:  # there is no public name for this
+            (state,) = instance.all_instigator_state()
+            data: Any = state.instigator_data
+            instance.update_instigator_state(state.with_data(data._replace(start_timestamp=data.start_timestamp - missed.total_seconds())))
+
+    def tick(self, at: float) -> Mapping[str, Any] | str:
+        """Evaluate a tick: its run request, or why it is skipped."""
+        result = self._ask("scheduleDryRun", DRY_RUN, at=at)["evaluationResult"]
+        assert result["error"] is None, result["error"]
+        if result["skipReason"]:
+            return str(result["skipReason"])
+        (request,) = result["runRequests"]
+        assert isinstance(request, dict)
+        return request
+
+    def launch(self, request: Mapping[str, Any]) -> str:
+        """Launch what a tick asks for."""
+        selector = {**self._repository, "jobName": request["jobName"] or "ticks_job", "assetSelection": request["assetSelection"]}
+        launched = self.server.ask(LAUNCH, selector=selector, tags=request["tags"])["launchRun"]
+        assert launched["__typename"] == "LaunchRunSuccess", launched
+        return str(launched["run"]["runId"])
+
+    def _ask(self, name: str, query: str, **variables: Any) -> Any:
+        return self.server.ask(query, s={**self._repository, "scheduleName": "ticks"}, **variables)[name]
+
+    @property
+    def _repository(self) -> Mapping[str, str]:
+        (repository,) = self.server.is_up()
+        return {"repositoryName": repository["name"], "repositoryLocationName": repository["location"]["name"]}
+
+
+def deployed(root: Path) -> Deployment:
+    """Deploy the project, planned three days ago, with one model more in its files than in its environment."""
+    deployment = Deployment(root=root, project=Path(shutil.copytree(PROJECTS / "ticks", root / "ticks")))
+    three_days_ago = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=3)
+    deployment.sqlmesh("plan", "--auto-apply", "--no-prompts", "--execution-time", f"{three_days_ago:%Y-%m-%d}")
+    (deployment.project / "models" / "brand_new.sql").write_text("MODEL (name ticks.brand_new, kind FULL); SELECT 1 AS id")
+    deployment.write_definitions(DEFINITIONS.format(project=str(deployment.project)))
+    (deployment.home / "dagster.yaml").write_text(ONE_RUN_AT_A_TIME)
+    deployment.make_manifest()
+    return deployment
+
+
+def runs(deployment: Deployment) -> Sequence[dg.DagsterRun]:
+    with deployment.instance() as instance:
+        return [record.dagster_run for record in instance.get_run_records()]
+
+
+def ended(deployment: Deployment, run_id: str, expected: dg.DagsterRunStatus) -> Run:
+    """Wait for a run's end, and give what its event log says."""
+    wait_until(lambda: status(deployment, run_id) in {expected, dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE}, timeout=120)
+    with deployment.instance() as instance:
+        run = Run(status(deployment, run_id).value, instance.all_logs(run_id), "")
+    assert run.status == expected.value, run.messages
+    return run
+
+
+def asked(request: Mapping[str, Any] | str) -> set[str]:
+    assert isinstance(request, dict), request
+    return {key["path"][-1] for key in request["assetSelection"]}
+
+
+def test_missed_ticks_become_one_run_and_the_next_tick_asks_for_what_failed_alone(tmp_path: Path) -> None:
+    deployment = deployed(tmp_path)
+    gate, broken = (deployment.project / name for name in ("wait_here", "broken"))
+    gate.touch()
+    broken.touch()
+    with webserver(deployment) as server:
+        schedule = Schedule(server)
+        schedule.start(missed=datetime.timedelta(days=2))
+        wait_until(lambda: runs(deployment), timeout=180)
+        (first,) = runs(deployment)
+        tick = datetime.datetime.fromisoformat(first.tags["sqlmesh/tick"])
+        assert tick.date() == datetime.datetime.now(datetime.UTC).date(), "the latest of the ticks that were missed"
+        wait_until(lambda: log_has(deployment, first.run_id, '"ticks"."gated" starts'), timeout=120)
+
+        busy = schedule.tick(tick.timestamp())
+        assert f"/runs/{first.run_id}) is STARTED" in str(busy)
+        queued = schedule.launch({"jobName": "ticks_job", "assetSelection": None, "tags": []})
+        wait_until(lambda: status(deployment, queued) == dg.DagsterRunStatus.QUEUED)
+        assert f"/runs/{queued}) is QUEUED" in str(schedule.tick(tick.timestamp()))
+        server.terminate(queued)
+
+        gate.unlink()
+        run = ended(deployment, first.run_id, dg.DagsterRunStatus.FAILURE)
+        assert set(run.materialized) == {"days"}
+        assert run.materialized["days"].metadata["sqlmesh/batches"].value == 1
+        assert "the source is broken" in run.error
+        assert '"ticks"."ticks"."brand_new" was skipped: the environment does not hold it' in run.messages
+
+        again = schedule.tick(tick.timestamp())
+        assert asked(again) == {"gated", "report", "brand_new"}
+        broken.unlink()
+        assert not isinstance(again, str)
+        run = ended(deployment, schedule.launch(again), dg.DagsterRunStatus.SUCCESS)
+        assert set(run.materialized) == {"gated", "report"}
+        assert "Nothing is due" in str(schedule.tick(tick.timestamp()))
+        by_the_daemon = [run for run in runs(deployment) if "dagster/run_key" in run.tags]
+        assert [run.tags["dagster/run_key"] for run in by_the_daemon] == [f"ticks:{tick.isoformat()}"]

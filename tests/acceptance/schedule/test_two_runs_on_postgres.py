@@ -1,0 +1,79 @@
+"""Two Dagster runs at once on one environment of a SQLMesh project on PostgreSQL: what becomes of its rows."""
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from acceptance.local.conftest import wait_until
+from acceptance.local.deployment import PROJECTS, Deployment
+from acceptance.schedule.conftest import Database
+
+ROWS = "SELECT COUNT(*), COUNT(DISTINCT day) FROM sales.days"
+POSTGRES_STORAGE = "storage:\n  postgres:\n    postgres_url: {url}\n"
+
+pytestmark = [pytest.mark.docker, pytest.mark.postgres]
+
+
+def deployed(root: Path, database: Database, *, storage: str, **resource: Any) -> Deployment:
+    """Deploy the project, planned on a day of which many have passed, with Dagster's storage on SQLite or PostgreSQL."""
+    project = Path(shutil.copytree(PROJECTS / "ticks_postgres", root / "ticks_postgres"))
+    env = {"TICKS_PORT": str(database.port), "TICKS_DATABASE": database.name}
+    deployment = Deployment(root=root, project=project, env=env)
+    deployment.sqlmesh("plan", "--auto-apply", "--no-prompts", "--execution-time", "2026-01-05")
+    deployment.write(launcher=f"pass_env={list(env)}", **resource)
+    if storage == "postgres":
+        (deployment.home / "dagster.yaml").write_text(POSTGRES_STORAGE.format(url=database.url))
+    with deployment.instance() as instance:  # two processes that make the same new tables get in each other's way
+        instance.get_run_records(limit=1)
+        instance.get_asset_records([dg.AssetKey("none")])
+    return deployment
+
+
+@contextmanager
+def two_runs(deployment: Deployment, database: Database) -> Iterator[None]:
+    """Start two runs of everything at once, with models held back; at the end let them go, and wait until both runs have succeeded."""
+    command = ["dagster", "job", "execute", "-f", str(deployment.definitions), "-j", "__ASSET_JOB"]
+    paths = [deployment.root / f"run_{number}.log" for number in (1, 2)]
+    with ExitStack() as stack:
+        logs = [stack.enter_context(path.open("w")) for path in paths]
+        with database.held():
+            processes = [stack.enter_context(deployment.popen(*command, stdout=log, stderr=subprocess.STDOUT)) for log in logs]
+            for process in processes:
+                stack.callback(process.kill)
+            yield
+        codes = [process.wait(timeout=180) for process in processes]
+        assert codes == [0, 0], "\n".join(path.read_text() for path in paths)
+
+
+def waiting_messages(deployment: Deployment) -> list[str]:
+    with deployment.instance() as instance:
+        run_ids = [record.dagster_run.run_id for record in instance.get_run_records()]
+        return [log.message for run_id in run_ids for log in instance.all_logs(run_id) if "Waiting for run" in log.message]
+
+
+@pytest.mark.parametrize("storage", ["sqlite", "postgres"])
+def test_of_two_runs_at_once_one_waits_and_every_row_is_there_once(tmp_path: Path, database: Database, storage: str) -> None:
+    deployment = deployed(tmp_path, database, storage=storage)
+    planned, _ = database.ask(ROWS)
+    with two_runs(deployment, database):
+        wait_until(database.waiting, timeout=120)
+        wait_until(lambda: waiting_messages(deployment), timeout=120)
+        assert database.waiting() == 1
+    rows, days = database.ask(ROWS)
+    assert rows == days > planned
+
+
+def test_two_runs_that_are_let_in_at_once_double_the_rows(tmp_path: Path, database: Database) -> None:
+    """What `concurrency_limit` warns of: SQLMesh has no lock of its own. Both runs delete before either has inserted."""
+    deployment = deployed(tmp_path, database, storage="postgres", concurrency_limit=2)
+    planned, _ = database.ask(ROWS)
+    with two_runs(deployment, database):
+        wait_until(lambda: database.waiting() == 2, timeout=120)
+    rows, days = database.ask(ROWS)
+    assert rows - planned == 2 * (days - planned)
+    assert days > planned
