@@ -70,7 +70,7 @@ def begin(job: Job, context: Context, *, audits_alone: bool = False) -> Environm
     )
     job.recorder.run_started(environment, _run_started(context, environment))
     if selection.unplanned:
-        job.recorder.log("WARNING", selection.left_out(environment.name))
+        job.recorder.log("INFO", selection.left_out(environment.name))  # the orchestrator warns of all drift at once
     _refuse_if_stopped(job.stop)
     return environment
 

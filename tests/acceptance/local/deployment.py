@@ -178,6 +178,17 @@ class Deployment:
     def instance(self) -> dg.DagsterInstance:
         return dg.DagsterInstance.from_config(str(self.home))
 
+    def log_has(self, run_id: str, text: str) -> bool:
+        """Tell whether a run's log has an entry with `text` in it."""
+        with self.instance() as instance:
+            return any(text in entry.user_message for entry in instance.all_logs(run_id))
+
+    def status(self, run_id: str) -> dg.DagsterRunStatus:
+        with self.instance() as instance:
+            run = instance.get_run_by_id(run_id)
+            assert run is not None
+            return run.status
+
     def last_run(self, output: str = "") -> Run:
         with self.instance() as instance:
             (record,) = instance.get_run_records(limit=1)

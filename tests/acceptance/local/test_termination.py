@@ -3,86 +3,12 @@
 import json
 import os
 import signal
-import socket
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 from acceptance.local.conftest import Deploy, wait_until
 from acceptance.local.deployment import Deployment, processes_with
-
-LAUNCH = """
-mutation($selector: JobOrPipelineSelector!, $config: RunConfigData) {
-  launchRun(executionParams: {selector: $selector, runConfigData: $config}) { __typename ... on LaunchRunSuccess { run { runId } } }
-}"""
-TERMINATE = "mutation($run: String!) { terminateRun(runId: $run) { __typename } }"
-REPOSITORIES = "{ repositoriesOrError { ... on RepositoryConnection { nodes { name location { name } } } } }"
-
-
-class Webserver:
-    """`dagster dev` over a deployment, asked as its UI asks it."""
-
-    def __init__(self, deployment: Deployment, port: int) -> None:
-        self.deployment = deployment
-        self._url = f"http://127.0.0.1:{port}/graphql"
-
-    def ask(self, query: str, **variables: Any) -> Any:
-        body = json.dumps({"query": query, "variables": variables}).encode()
-        request = urllib.request.Request(self._url, body, {"content-type": "application/json"})
-        with urllib.request.urlopen(request, timeout=60) as response:
-            return json.load(response)["data"]
-
-    def is_up(self) -> Any:
-        try:
-            return self.ask(REPOSITORIES)["repositoriesOrError"]["nodes"]
-        except urllib.error.URLError:
-            return None
-
-    def launch(self, **config: Any) -> str:
-        (repository,) = self.is_up()
-        selector = {
-            "repositoryName": repository["name"],
-            "repositoryLocationName": repository["location"]["name"],
-            "jobName": "__ASSET_JOB",
-        }
-        launched = self.ask(LAUNCH, selector=selector, config={"ops": {"sqlmesh_prod": {"config": config}}})["launchRun"]
-        assert launched["__typename"] == "LaunchRunSuccess", launched
-        return str(launched["run"]["runId"])
-
-    def terminate(self, run_id: str) -> None:
-        assert self.ask(TERMINATE, run=run_id)["terminateRun"]["__typename"] == "TerminateRunSuccess"
-
-
-@contextmanager
-def webserver(deployment: Deployment) -> Iterator[Webserver]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with (deployment.root / "dev.log").open("w") as log:
-        process = deployment.popen("dagster", "dev", "-f", str(deployment.definitions), "-p", str(port), stdout=log, stderr=log)
-    try:
-        server = Webserver(deployment, port)
-        wait_until(server.is_up, timeout=120)
-        yield server
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(timeout=60)
-
-
-def log_has(deployment: Deployment, run_id: str, text: str) -> bool:
-    with deployment.instance() as instance:
-        return any(text in entry.user_message for entry in instance.all_logs(run_id))
-
-
-def status(deployment: Deployment, run_id: str) -> dg.DagsterRunStatus:
-    with deployment.instance() as instance:
-        run = instance.get_run_by_id(run_id)
-        assert run is not None
-        return run.status
+from acceptance.local.webserver import webserver
 
 
 def parent_of(pid: int) -> int:
@@ -97,9 +23,9 @@ def test_a_terminated_run_reports_what_was_recorded_and_leaves_no_process(deploy
     deployment = deploy("late", launcher='pass_env=["SECONDS_TO_SLEEP"], stop_grace=2, kill_grace=5', env={"SECONDS_TO_SLEEP": "600"})
     with webserver(deployment) as server:
         run_id = server.launch(execution_time=in_three_days)
-        wait_until(lambda: log_has(deployment, run_id, '"late"."late"."slow" starts'), timeout=120)
+        wait_until(lambda: deployment.log_has(run_id, '"late"."late"."slow" starts'), timeout=120)
         server.terminate(run_id)
-        wait_until(lambda: status(deployment, run_id) == dg.DagsterRunStatus.CANCELED)
+        wait_until(lambda: deployment.status(run_id) == dg.DagsterRunStatus.CANCELED)
     run = deployment.last_run()
     assert set(run.materialized) == {"early", "middle"}
     assert "Asking process" in run.messages

@@ -10,7 +10,7 @@ from typing import Any
 import dagster as dg
 from acceptance.local.conftest import wait_until
 from acceptance.local.deployment import PROJECTS, Deployment, Run
-from acceptance.local.test_termination import Webserver, log_has, status, webserver
+from acceptance.local.webserver import Webserver, webserver
 
 DEFINITIONS = """\
 from dagster_sqlmesh_pipes import sqlmesh_definitions_factory
@@ -96,9 +96,9 @@ def runs(deployment: Deployment) -> Sequence[dg.DagsterRun]:
 
 def ended(deployment: Deployment, run_id: str, expected: dg.DagsterRunStatus) -> Run:
     """Wait for a run's end, and give what its event log says."""
-    wait_until(lambda: status(deployment, run_id) in {expected, dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE}, timeout=120)
+    wait_until(lambda: deployment.status(run_id) in {expected, dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE}, timeout=120)
     with deployment.instance() as instance:
-        run = Run(status(deployment, run_id).value, instance.all_logs(run_id), "")
+        run = Run(deployment.status(run_id).value, instance.all_logs(run_id), "")
     assert run.status == expected.value, run.messages
     return run
 
@@ -120,12 +120,12 @@ def test_missed_ticks_become_one_run_and_the_next_tick_asks_for_what_failed_alon
         (first,) = runs(deployment)
         tick = datetime.datetime.fromisoformat(first.tags["sqlmesh/tick"])
         assert tick.date() == datetime.datetime.now(datetime.UTC).date(), "the latest of the ticks that were missed"
-        wait_until(lambda: log_has(deployment, first.run_id, '"ticks"."gated" starts'), timeout=120)
+        wait_until(lambda: deployment.log_has(first.run_id, '"ticks"."gated" starts'), timeout=120)
 
         busy = schedule.tick(tick.timestamp())
         assert f"/runs/{first.run_id}) is STARTED" in str(busy)
         queued = schedule.launch({"jobName": "ticks_job", "assetSelection": None, "tags": []})
-        wait_until(lambda: status(deployment, queued) == dg.DagsterRunStatus.QUEUED)
+        wait_until(lambda: deployment.status(queued) == dg.DagsterRunStatus.QUEUED)
         assert f"/runs/{queued}) is QUEUED" in str(schedule.tick(tick.timestamp()))
         server.terminate(queued)
 

@@ -1,0 +1,240 @@
+"""What SQLMesh tells of a run, found in Dagster's event log: on the right asset, once."""
+
+import datetime
+import json
+import shutil
+import textwrap
+from pathlib import Path
+
+import pytest
+from acceptance.local.deployment import PROJECTS, Deployment, Run
+from acceptance.local.told import PLANNED_AT, RUN_AT, deploy_told, observations, recorded_until, sql, values
+
+SECOND, THIRD, FOURTH, FIFTH = (datetime.datetime(2026, 1, day, tzinfo=datetime.UTC).timestamp() for day in (2, 3, 4, 5))
+
+DEFINITIONS = """\
+import dagster as dg
+from dagster_sqlmesh_pipes import SQLMeshResource, sqlmesh_assets_factory
+
+resource = SQLMeshResource(project_dir={project!r}, fetch_row_counts=True, allowed_environments=["dev"])
+orders, daily, leaf = (dg.AssetKey(["told", "told", name]) for name in ("orders", "daily", "leaf"))
+defs = dg.Definitions(
+    assets=sqlmesh_assets_factory(sqlmesh_resource=resource),
+    jobs=[
+        dg.define_asset_job(name, selection=selection)
+        for name, selection in {{
+            "checks_alone": dg.AssetSelection.checks(
+                dg.AssetCheckKey(orders, "not_null"), dg.AssetCheckKey(leaf, "forall"), dg.AssetCheckKey(daily, "daily_adds_up")
+            ),
+            "one_check": dg.AssetSelection.assets(orders).without_checks() | dg.AssetSelection.checks(dg.AssetCheckKey(orders, "positive")),
+            "restated": dg.AssetSelection.assets(*(["told", "told", name] for name in ("restated", "after_restated"))),
+        }}.items()
+    ],
+)
+"""
+
+
+def deploy_with_jobs(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
+    made = deploy_told("told_verdicts", tmp_path_factory)
+    made.write_definitions(textwrap.dedent(DEFINITIONS).format(project=str(made.project)))
+    return made
+
+
+@pytest.fixture(scope="module")
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
+    """A project with three failing rows on two days, whose signal is not ready, on a table that an external audit warns of."""
+    made = deploy_with_jobs(tmp_path_factory)
+    sql(made.project / "told.duckdb", "UPDATE raw.orders SET amount = -1 WHERE id IN (4, 5, 10); DELETE FROM raw.orders WHERE id = 12")
+    (made.project / "not_announced").touch()
+    return made
+
+
+@pytest.fixture(scope="module")
+def run(deployment: Deployment) -> Run:
+    found = deployment.execute(config={"execution_time": RUN_AT})
+    assert found.success, found.error
+    return found
+
+
+def test_a_materialization_tells_interval_batches_rows_table_and_plan(run: Run) -> None:
+    told = values(run.materialized["orders"])
+    assert (told["sqlmesh/batches"], told["sqlmesh/batches_planned"], told["sqlmesh/complete"]) == (3, 3, True)
+    assert (told["sqlmesh/interval_start"], told["sqlmesh/interval_end"]) == (SECOND, FIFTH)
+    assert (told["sqlmesh/model"], told["sqlmesh/environment"]) == ('"told"."told"."orders"', "prod")
+    assert told["dagster/row_count"] == 11
+    assert told["sqlmesh/physical_table"].startswith("told.sqlmesh__told.told__orders__")
+    assert told["sqlmesh/duration"] > 0
+    assert told["sqlmesh/plan_id"] in run.messages
+
+
+def test_each_batch_is_logged_with_its_number_and_interval(run: Run) -> None:
+    batches = [line for line in run.messages.splitlines() if line.startswith('"told"."told"."orders": batch')]
+    assert [line.partition(" done")[0] for line in batches] == [
+        f'"told"."told"."orders": batch {number} of 3 [2026-01-0{day}T00:00:00+00:00 to 2026-01-0{day + 1}T00:00:00+00:00]'
+        for number, day in ((1, 2), (2, 3), (3, 4))
+    ]
+    assert ", 1 audits failed." in batches[0]
+
+
+def test_batches_of_an_audit_are_one_check_that_shows_the_worst_batch(run: Run) -> None:
+    check = run.checks["orders", "positive"]
+    told = values(check)
+    assert (check.passed, check.severity.value) == (False, "WARN")
+    assert (told["audit_failing_rows"], told["audit_batches"], told["audit_args"]) == (3, 3, {"column": "amount"})
+    assert (told["audit_interval_start"], told["audit_interval_end"]) == (SECOND, THIRD)
+    assert "CAST('2026-01-02' AS DATE)" in told["audit_query"]
+    assert (told["sqlmesh_model_name"], told["audit_name"], told["audit_dialect"]) == ('"told"."told"."orders"', "positive", "duckdb")
+    assert told["audit_duration"] > 0
+
+
+def test_passing_audits_are_reported_too_and_skipped_ones_are_not(run: Run) -> None:
+    assert set(run.checks) == {
+        ("orders", "not_null"), ("orders", "positive"), ("orders", "positive_c334cb69"), ("daily", "number_of_rows"),
+        ("daily", "daily_adds_up"), ("leaf", "forall"), ("softly", "unique_values"), ("casted", "not_null"),
+        ("after_cast", "number_of_rows"), ("from_python", "number_of_rows"), ("elsewhere", "not_null"),
+    }  # fmt: skip
+    assert {key for key, (passed, _) in run.verdicts.items() if not passed} == {("orders", "positive"), ("daily", "daily_adds_up")}
+    assert '"told"."told"."daily": audit never_asked is set to be skipped.' in run.messages
+
+
+def test_a_standalone_audit_is_a_check_of_the_model_that_it_reads(run: Run) -> None:
+    check = run.checks["daily", "daily_adds_up"]
+    assert (check.passed, check.severity.value, values(check)["audit_failing_rows"]) == (False, "WARN", 1)
+
+
+def test_python_models_custom_materializations_and_models_on_another_gateway_are_materialized(run: Run) -> None:
+    assert {"from_python", "by_hand", "elsewhere"} <= set(run.materialized)
+    assert run.materialized["elsewhere"].asset_key.path == ["side", "told", "elsewhere"]
+    assert values(run.materialized["elsewhere"])["sqlmesh/physical_table"].startswith("side.sqlmesh__told.")
+
+
+def test_audits_of_external_models_are_observations_of_the_external_asset(run: Run) -> None:
+    observed = {values(each)["audit_name"]: each for each in observations(run)}
+    assert set(observed) == {"not_null", "positive"}
+    assert {each.asset_key.to_user_string() for each in observed.values()} == {"external/told/raw/orders"}
+    assert values(observed["not_null"])["audit_passed"]
+    failed = values(observed["positive"])
+    assert (failed["audit_passed"], failed["audit_severity"], failed["audit_failing_rows"]) == (False, "WARN", 3)
+    assert "Models that Dagster does not know" not in run.messages
+
+
+def test_a_model_whose_signal_is_not_ready_is_skipped_with_the_signals_name(run: Run) -> None:
+    assert '"told"."told"."waiting" was skipped: its signal announced is not ready.' in run.messages
+    assert '"told"."told"."after_waiting" was skipped: its signal announced is not ready.' in run.messages
+    assert not {"waiting", "after_waiting"} & set(run.materialized)
+
+
+def test_no_drift_is_warned_of_where_there_is_none(run: Run) -> None:
+    assert "The environment is not what the manifest says" not in run.messages
+
+
+# Later runs on the same database. Each leaves intervals that the next one needs.
+
+
+def test_an_auto_restatement_says_what_restated(run: Run, deployment: Deployment) -> None:
+    again = deployment.execute(job="restated", config={"execution_time": "2026-01-06"})  # on the tick of the restatements' cron
+    assert again.success, again.error
+    told = [values(again.materialized[name]) for name in ("restated", "after_restated")]
+    assert [each["sqlmesh/auto_restated_by"] for each in told] == [['"told"."told"."restated"']] * 2
+    assert [each["sqlmesh/interval_start"] for each in told] == [FOURTH] * 2, "a day that was recorded already"
+
+
+def test_checks_alone_audit_what_is_there_and_materialize_nothing(run: Run, deployment: Deployment) -> None:
+    before = recorded_until(deployment.project)
+    alone = deployment.execute(job="checks_alone")
+    assert alone.success, alone.error
+    assert alone.materialized == {}
+    assert alone.verdicts == {
+        ("orders", "not_null"): (True, "ERROR"),
+        ("leaf", "forall"): (True, "ERROR"),
+        ("daily", "daily_adds_up"): (False, "WARN"),
+    }
+    assert recorded_until(deployment.project) == before
+
+
+def test_a_subset_of_checks_with_its_asset_reports_those_checks_only(run: Run, deployment: Deployment) -> None:
+    subset = deployment.execute(job="one_check", config={"execution_time": "2026-01-06"})
+    assert subset.success, subset.error
+    assert set(subset.materialized) == {"orders"}
+    assert set(subset.checks) == {("orders", "positive")}
+
+
+def test_another_environment_runs_under_its_own_name_and_leaves_prod_alone(run: Run, deployment: Deployment) -> None:
+    model = deployment.project / "models" / "softly.sql"
+    model.write_text(model.read_text().replace("SELECT word", "SELECT UPPER(word) AS word"))
+    plan = ("plan", "dev", "--auto-apply", "--no-prompts", "--skip-tests", "--include-unmodified", "--execution-time", PLANNED_AT)
+    deployment.sqlmesh(*plan, "--start", "2026-01-01", "--end", "2026-01-01")
+    deployment.make_manifest()
+    dev = deployment.materialize("key:told/told/softly", config={"execution_time": RUN_AT, "environment": "dev"})
+    assert dev.success, dev.error
+    assert set(dev.materialized) == {"softly"}
+    assert values(dev.materialized["softly"])["sqlmesh/environment"] == "dev"
+    database = deployment.project / "told.duckdb"
+    assert sql(database, "SELECT DISTINCT word FROM told.told__dev.softly ORDER BY 1") == [("ONE",), ("TWO",)]
+    assert sql(database, "SELECT DISTINCT word FROM told.told.softly ORDER BY 1") == [("one",), ("two",)]
+
+
+def test_a_blocking_audit_of_an_external_model_stops_what_reads_it(tmp_path_factory: pytest.TempPathFactory) -> None:
+    made = deploy_with_jobs(tmp_path_factory)
+    sql(made.project / "told.duckdb", "UPDATE raw.orders SET id = NULL WHERE id = 14")
+    failed = made.materialize("key:told/told/orders", config={"execution_time": RUN_AT})
+    assert not failed.success
+    assert failed.materialized == {}
+    assert '"told"."raw"."orders" (external_models.yaml): its audit not_null failed' in failed.error
+    assert '"told"."told"."orders": it depends on "told"."raw"."orders"' in failed.error
+    assert [(values(each)["audit_name"], values(each)["audit_passed"]) for each in observations(failed)] == [
+        ("not_null", False),
+        ("positive", True),
+    ]
+
+
+# A plan that is finalized while the run goes on.
+
+
+def test_a_run_that_sqlmesh_begins_again_has_one_result_for_each_asset(tmp_path_factory: pytest.TempPathFactory) -> None:
+    made = deploy_told("told_replanned", tmp_path_factory)
+    found = made.execute(config={"execution_time": RUN_AT})
+    assert found.success, found.error
+    assert "SQLMesh began the run again (attempt 2): a plan changed the environment while it ran." in found.messages
+    assert set(found.materialized) == {"first", "second", "third"}
+    assert set(found.checks) == {("first", "not_null"), ("third", "not_null")}
+
+
+# Several projects as one.
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
+    root = tmp_path_factory.mktemp("told_two")
+    first, second = (Path(shutil.copytree(PROJECTS / name, root / name)) for name in ("told_two_a", "told_two_b"))
+    made = Deployment(root=root, project=first, resource={"more_project_dirs": [str(second)]})
+    options = ("--auto-apply", "--no-prompts", "--skip-tests", "--execution-time", PLANNED_AT)
+    made.sqlmesh("-p", str(first), "-p", str(second), "plan", *options)
+    made.write()
+    folders = ("--project-dir", str(first), "--project-dir", str(second))
+    made.sqlmesh_runner("manifest", *folders, "-o", str(first / ".sqlmesh-pipes" / "manifest.json"))
+    return made
+
+
+def test_models_of_two_projects_are_assets_of_one_run(two: Deployment) -> None:
+    found = two.execute(config={"execution_time": RUN_AT})
+    assert found.success, found.error
+    assert set(found.materialized) == {"source", "report"}
+    assert found.verdicts == {("report", "number_of_rows"): (True, "ERROR")}
+    assert "Models that Dagster does not know" not in found.messages
+
+
+def test_models_that_the_manifest_does_not_know_run_and_are_named_once(two: Deployment) -> None:
+    manifest = two.project / ".sqlmesh-pipes" / "manifest.json"
+    known = json.loads(manifest.read_text())
+    known["models"] = [model for model in known["models"] if model["name"] != "two.report"]
+    manifest.write_text(json.dumps(known))
+    found = two.execute(config={"execution_time": "2026-01-06"})
+    assert found.success, found.error
+    assert set(found.materialized) == {"source"}
+    assert recorded_until(two.project)["report"] == "2026-01-06"
+    said = found.messages.splitlines()
+    (drift,) = [line for line in said if "The environment is not what the manifest says" in line]
+    assert 'it holds models that the manifest does not know: "told"."two"."report"' in drift
+    (ran,) = [line for line in said if "Models that Dagster does not know ran too" in line]
+    assert '"told"."two"."report"' in ran

@@ -1,0 +1,61 @@
+"""Projects whose rows decide what happens, planned on the second of January 2026 and run on the fifth: three days are due."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import duckdb
+import pytest
+from acceptance.local.deployment import PROJECTS, Deployment, Run, copy_of
+
+PLANNED_AT = "2026-01-02 00:00:00"
+RUN_AT = "2026-01-05 00:00:00"
+
+
+def planned_at_a_fixed_time(name: str, tmp_path_factory: pytest.TempPathFactory, *, database: str = "told.duckdb") -> Path:
+    """Fill a project's raw tables and plan it, once a session."""
+    root = tmp_path_factory.getbasetemp() / "planned"
+    project = root / name
+    if not project.exists():
+        root.mkdir(exist_ok=True)
+        shutil.copytree(PROJECTS / name, project)
+        sql(project / database, (project / "raw.sql").read_text())
+        deployment = Deployment(root=root, project=project)
+        deployment.sqlmesh("plan", "--auto-apply", "--no-prompts", "--skip-tests", "--execution-time", PLANNED_AT)
+    return project
+
+
+def deploy_told(name: str, tmp_path_factory: pytest.TempPathFactory, **settings: Any) -> Deployment:
+    """Deploy a copy of a planned project."""
+    planned = planned_at_a_fixed_time(name, tmp_path_factory)
+    root = tmp_path_factory.mktemp(name)
+    deployment = Deployment(root=root, project=copy_of(planned, root / name))
+    deployment.write(**settings)
+    return deployment
+
+
+def sql(database: Path, statement: str) -> list[Any]:
+    """Run SQL on a DuckDB database, which no runner may have open meanwhile."""
+    with duckdb.connect(str(database)) as connection:
+        rows: list[Any] = connection.execute(statement).fetchall()
+        return rows
+
+
+def recorded_until(project: Path, database: str = "told.duckdb") -> dict[str, str]:
+    """Give the end of what SQLMesh's state has recorded of each model, by its plain name: `2026-01-05`."""
+    rows = sql(
+        project / database,
+        "SELECT name, MAX(epoch_ms(end_ts)) FROM sqlmesh._intervals WHERE NOT is_removed AND NOT is_dev GROUP BY name",
+    )
+    return {name.replace('"', "").rpartition(".")[2]: str(end)[:10] for name, end in rows}
+
+
+def values(event: dg.AssetMaterialization | dg.AssetCheckEvaluation | dg.AssetObservation) -> dict[str, Any]:
+    """Give an event's metadata as plain values."""
+    return {key: value.value for key, value in event.metadata.items()}
+
+
+def observations(run: Run) -> list[dg.AssetObservation]:
+    """Give what a run logged of assets that it can not make: verdicts of audits on EXTERNAL models."""
+    return [entry.asset_observation for entry in run.logs if entry.asset_observation is not None]

@@ -1,0 +1,3 @@
+MODEL (name kinds.embedded, kind EMBEDDED);
+
+SELECT id, customer, amount, day, changed_at FROM raw.orders

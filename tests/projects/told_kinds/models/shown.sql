@@ -1,0 +1,3 @@
+MODEL (name kinds.shown, kind VIEW);
+
+SELECT customer, name, amount FROM kinds.whole

@@ -1,0 +1,1 @@
+MODEL (name two.source, kind FULL); SELECT 1 AS id

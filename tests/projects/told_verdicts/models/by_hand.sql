@@ -1,0 +1,3 @@
+MODEL (name told.by_hand, kind CUSTOM (materialization 'by_hand'));
+
+SELECT word FROM raw.words

@@ -1,0 +1,3 @@
+MODEL (name told.daily_view, kind VIEW);
+
+SELECT day, amount FROM told.daily
