@@ -91,10 +91,10 @@ def _model(shape: Shape, layer: int, place: int) -> str:
 
 def _columns(shape: Shape, layer: int) -> Iterator[str]:
     for index in range(shape.columns):
-        if layer == 0:
+        if index == 0:
+            yield "n::BIGINT" if layer == 0 else "f.c0::BIGINT"  # unique: what joins on it stays at ten rows in every layer
+        elif layer == 0:
             yield f"(n + {index})::BIGINT" if index % 3 else f"(n % {index + 7})::BIGINT"
-        elif index == 0:
-            yield "f.c0::BIGINT"
         elif index % 3 == 0:
             yield f"COALESCE(r.c{index}, f.c{index}, f.place)::BIGINT"
         else:

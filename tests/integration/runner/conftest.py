@@ -1,10 +1,13 @@
 """Projects planned once a session, copied for each test: a plan costs seconds."""
 
+import functools
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from integration.runner.harness import ProjectCopy, planned_orders
+from contract.streams import SCENARIOS
+from integration.runner.harness import Finished, ProjectCopy, planned_orders
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +18,15 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def orders(planned: Path, tmp_path: Path) -> ProjectCopy:
     return ProjectCopy(Path(shutil.copytree(planned, tmp_path / "project")))
+
+
+@pytest.fixture(scope="session")
+def scenario(planned: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Finished]:
+    """Give the run of one of the contract's scenarios, done once for all tests that look at it: a runner's start costs seconds, too."""
+
+    @functools.cache
+    def run(name: str) -> Finished:
+        path = tmp_path_factory.mktemp(name) / "project"
+        return SCENARIOS[name](ProjectCopy(Path(shutil.copytree(planned, path))))
+
+    return run

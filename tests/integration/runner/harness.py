@@ -9,12 +9,14 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import duckdb
 from dagster_pipes import encode_param
 
+SQLMESH = tuple(int(part) for part in version("sqlmesh").split(".")[:2])
 PROJECTS = Path(__file__).parents[2] / "projects"
 RUNNER = (sys.executable, "-W", "ignore", "-m", "sqlmesh_runner")
 PLANNED_AT = "2026-01-02 00:00:00"
@@ -212,13 +214,13 @@ class Running:
                 file.close()
 
 
-def sqlmesh(cwd: Path, *arguments: str) -> str:
-    """Run SQLMesh's own command line."""
+def sqlmesh(cwd: Path, *arguments: str, code: int = 0) -> str:
+    """Run SQLMesh's own command line, which must end with `code`."""
     env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "", "SQLMESH__DISABLE_ANONYMIZED_ANALYTICS": "true", "MAX_FORK_WORKERS": "1"}
     done = subprocess.run(
         [Path(sys.executable).with_name("sqlmesh"), *arguments], cwd=cwd, env=env, capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == code, done.stdout + done.stderr
     return done.stdout
 
 

@@ -1,6 +1,7 @@
 """What a run tells of models, batches and audits, checked on the messages of real runs on DuckDB."""
 
 import json
+from collections.abc import Callable
 
 import pytest
 from integration.runner.harness import (
@@ -14,6 +15,7 @@ from integration.runner.harness import (
     TOTALS,
     TOTALS_AGREE,
     VIEW,
+    Finished,
     ProjectCopy,
     asset_key,
     extras,
@@ -29,8 +31,8 @@ def _staging_table(orders: ProjectCopy) -> str:
     return f'sqlmesh__staging."{name}"'
 
 
-def test_a_run_reports_each_model_once_with_its_batches_folded(orders: ProjectCopy) -> None:
-    run = orders.run(extras=extras(selection="all"))
+def test_a_run_reports_each_model_once_with_its_batches_folded(scenario: Callable[[str], Finished]) -> None:
+    run = scenario("success_with_batches")
 
     assert (run.code, run.end["outcome"]) == (0, "success")
     assert run.materialized.keys() == {asset_key(fqn) for fqn in (ORDERS, TOTALS, VIEW, ANNOUNCED, AFTER, HEAVY)}
@@ -51,8 +53,8 @@ def test_each_message_has_the_next_number_and_is_ascii(orders: ProjectCopy) -> N
     assert "größer" in run.failed(ORDERS)["error"]  # the pipe is read as ASCII
 
 
-def test_passing_audits_are_reported_with_what_was_asked(orders: ProjectCopy) -> None:
-    run = orders.run(extras=extras(selection="all"))
+def test_passing_audits_are_reported_with_what_was_asked(scenario: Callable[[str], Finished]) -> None:
+    run = scenario("success_with_batches")
 
     check = run.checks[asset_key(ORDERS), "not_null"]
     assert check["passed"]
@@ -61,25 +63,21 @@ def test_passing_audits_are_reported_with_what_was_asked(orders: ProjectCopy) ->
     assert run.checks[asset_key(TOTALS), "number_of_rows"]["passed"]
 
 
-def test_a_materialization_comes_before_its_checks_and_while_the_run_goes_on(orders: ProjectCopy) -> None:
-    methods = [message["method"] for message in orders.run(extras=extras([ORDERS])).messages]
+def test_a_materialization_comes_before_its_checks_and_while_the_run_goes_on(scenario: Callable[[str], Finished]) -> None:
+    methods = [message["method"] for message in scenario("nonblocking_failure").messages]
 
     assert methods.index("report_asset_materialization") < methods.index("report_asset_check")
 
 
-def test_two_uses_of_one_audit_on_a_model_are_two_checks(orders: ProjectCopy) -> None:
-    orders.sql("UPDATE raw.orders SET amount = '-1' WHERE id = 10")
-
-    run = orders.run(extras=extras([ORDERS]))
+def test_two_uses_of_one_audit_on_a_model_are_two_checks(scenario: Callable[[str], Finished]) -> None:
+    run = scenario("nonblocking_failure")
 
     assert not run.checks[asset_key(ORDERS), "assert_positive"]["passed"]
     assert run.checks[asset_key(ORDERS), "assert_positive_c334cb69"]["passed"]
 
 
-def test_a_failing_non_blocking_audit_warns_and_its_model_is_materialized(orders: ProjectCopy) -> None:
-    orders.sql("UPDATE raw.orders SET amount = '-1' WHERE id IN (4, 5, 10)")  # two on the second day, one on the fourth
-
-    run = orders.run(extras=extras([ORDERS]))
+def test_a_failing_non_blocking_audit_warns_and_its_model_is_materialized(scenario: Callable[[str], Finished]) -> None:
+    run = scenario("nonblocking_failure")  # two on the second day, one on the fourth
 
     check = run.checks[asset_key(ORDERS), "assert_positive"]
     assert (run.code, run.end["outcome"]) == (0, "success")
@@ -91,16 +89,12 @@ def test_a_failing_non_blocking_audit_warns_and_its_model_is_materialized(orders
     assert run.materialized[asset_key(ORDERS)]["sqlmesh/complete"]
 
 
-def test_a_failing_audit_is_said_by_its_check_and_not_again_by_the_log(orders: ProjectCopy) -> None:
-    orders.sql("UPDATE raw.orders SET amount = '-1' WHERE id = 4")
-
-    assert orders.run(extras=extras([ORDERS])).params("log") == []
+def test_a_failing_audit_is_said_by_its_check_and_not_again_by_the_log(scenario: Callable[[str], Finished]) -> None:
+    assert scenario("nonblocking_failure").params("log") == []
 
 
-def test_a_failing_blocking_audit_is_an_error_and_nothing_is_materialized(orders: ProjectCopy) -> None:
-    orders.sql("UPDATE raw.orders SET id = NULL WHERE ordered_at >= '2026-01-02'")
-
-    run = orders.run(extras=extras(selection="all"))
+def test_a_failing_blocking_audit_is_an_error_and_nothing_is_materialized(scenario: Callable[[str], Finished]) -> None:
+    run = scenario("blocking_failure")
 
     check = run.checks[asset_key(ORDERS), "not_null"]
     assert (run.code, run.end["outcome"]) == (1, "failed")
@@ -127,10 +121,8 @@ def test_a_blocking_failure_after_recorded_batches_is_an_incomplete_materializat
     assert run.end["materialized"] == run.end["failed"] == [ORDERS]
 
 
-def test_a_bad_cast_fails_its_model_with_the_database_message_and_the_query(orders: ProjectCopy) -> None:
-    orders.sql("UPDATE raw.orders SET amount = 'many' WHERE ordered_at >= '2026-01-02'")
-
-    run = orders.run(extras=extras(selection="all"))
+def test_a_bad_cast_fails_its_model_with_the_database_message_and_the_query(scenario: Callable[[str], Finished]) -> None:
+    run = scenario("bad_cast_with_downstream_skipped")
 
     failed = run.failed(ORDERS)
     assert "Could not convert string 'many' to INT32" in failed["error"]
@@ -155,8 +147,8 @@ def test_an_audit_whose_query_breaks_is_a_failed_check_with_the_error_and_the_ne
     assert run.code == 1
 
 
-def test_a_skipped_audit_is_told_as_skipped_and_not_as_a_check(orders: ProjectCopy) -> None:
-    run = orders.run(extras=extras([TOTALS]))
+def test_a_skipped_audit_is_told_as_skipped_and_not_as_a_check(scenario: Callable[[str], Finished]) -> None:
+    run = scenario("success_with_batches")
 
     assert [event["check_name"] for event in run.events("audit_skipped")] == ["never_asked"]
     assert (asset_key(TOTALS), "never_asked") not in run.checks
@@ -178,29 +170,26 @@ def test_a_selection_runs_exactly_its_models_and_nothing_upstream(orders: Projec
     assert [event["model"] for event in run.events("model_started")] == [TOTALS]
     assert run.materialized.keys() == {asset_key(TOTALS)}
     assert run.end["unknown_models"] == []
+    assert not any(name == STANDALONE for _, name in run.checks), "a standalone audit that is not named does not run"
 
 
-def test_standalone_audits_that_are_named_run_with_a_selection_and_others_do_not(orders: ProjectCopy) -> None:
-    without = orders.run(extras=extras([TOTALS]))
+def test_standalone_audits_that_are_named_run_with_a_selection(orders: ProjectCopy) -> None:
     named = orders.run(extras=extras([], standalone_audits=TOTALS_AGREE))
 
-    assert not any(name == STANDALONE for _, name in without.checks)
     assert named.checks.keys() == {(asset_key(TOTALS), STANDALONE)}
     assert (named.code, named.materialized) == (0, {})
 
 
-def test_models_that_dagster_does_not_know_run_and_are_listed(orders: ProjectCopy) -> None:
-    run = orders.run(extras=extras([ORDERS], selection="all"))
+def test_models_that_dagster_does_not_know_run_and_are_listed(scenario: Callable[[str], Finished]) -> None:
+    run = scenario("unknown_models")
 
     assert run.materialized.keys() == {asset_key(ORDERS)}
     assert run.end["unknown_models"] == sorted([TOTALS, VIEW, ANNOUNCED, AFTER, HEAVY])
     assert {event["asset_key"] for event in run.events("batch_finished") if event["model"] != ORDERS} == {None}
 
 
-def test_a_second_run_has_nothing_due_and_says_when_something_will_be(orders: ProjectCopy) -> None:
-    orders.run(extras=extras(selection="all"))
-
-    run = orders.run(extras=extras(selection="all"))
+def test_a_run_with_nothing_due_says_when_something_will_be(scenario: Callable[[str], Finished]) -> None:
+    run = scenario("nothing_due")
 
     assert (run.code, run.end["outcome"], run.end["materialized"]) == (0, "nothing_to_do", [])
     assert {event["reason"] for event in run.events("model_skipped")} == {"nothing_due"}
@@ -209,10 +198,8 @@ def test_a_second_run_has_nothing_due_and_says_when_something_will_be(orders: Pr
     assert run.end["next_due"].endswith("T00:00:00+00:00")
 
 
-def test_a_model_whose_signal_is_not_ready_is_skipped_with_the_signal_and_so_is_what_reads_it(orders: ProjectCopy) -> None:
-    (orders.path / "not_announced").touch()
-
-    run = orders.run(extras=extras(selection="all"))
+def test_a_model_whose_signal_is_not_ready_is_skipped_with_the_signal_and_so_is_what_reads_it(scenario: Callable[[str], Finished]) -> None:
+    run = scenario("signal_not_ready")
 
     assert run.code == 0
     assert (run.skipped(ANNOUNCED)["reason"], run.skipped(ANNOUNCED)["signals"]) == ("signal_not_ready", ["announced"])

@@ -55,7 +55,11 @@ def test_another_protocol_is_refused_with_the_side_to_upgrade(version: int, pack
         Selection.from_extras({"protocol_version": version})
 
 
-UNPLANNED = {"selection": "models", "models": {HELD[0]: {"checks": {"a:1": "a"}}, "new": {"checks": {"b:1": "b"}}}, "standalone_audits": {"s": []}}
+UNPLANNED = {
+    "selection": "models",
+    "models": {HELD[0]: {"checks": {"a:1": "a"}}, "new": {"checks": {"b:1": "b"}}},
+    "standalone_audits": {"s": []},
+}
 
 
 def test_what_is_not_held_is_left_out_where_extras_say_so() -> None:

@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# Run the runner's tests with every SQLMesh version that it supports, one environment each, and with dbt.
+#
+#   tests/matrix.sh                                   all versions, then dbt
+#   SQLMESH_VERSIONS="0.220.3" tests/matrix.sh        this one (0.220: its latest patch; dbt: the newest with dbt)
+#   tests/matrix.sh -k "test_kinds"                   arguments go to pytest
+#   MATRIX_ONLY_PREPARE=1 tests/matrix.sh             only make the environments
+#
+# The newest SQLMesh is what `make test` runs with, from the lock.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+uv=${UV:-uv}
+python=${MATRIX_PYTHON:-3.11}  # old SQLMesh does not support the newest Python
+read -ra versions <<<"${SQLMESH_VERSIONS:-0.180 0.200 0.220 dbt}"
+unset PYTHONDONTWRITEBYTECODE VIRTUAL_ENV
+export UV_COMPILE_BYTECODE=1 SQLMESH__DISABLE_ANONYMIZED_ANALYTICS=true
+
+# Tell whether the first version is not later than the second.
+up_to() {
+  [[ $(printf '%s\n' "$1" "$2" | sort --version-sort | head -n 1) == "$1" ]]
+}
+
+# Print what an environment needs besides the runner, one requirement a line.
+requirements() {
+  printf '%s\n' 'pytest>=8.3' 'hypothesis>=6.100' 'psycopg2-binary>=2.9' 'duckdb<2' 'pandas<3'
+  case $1 in
+    dbt) printf '%s\n' 'sqlmesh[dbt]' 'dbt-core<1.12' dbt-duckdb ;;  # dbt-core 1.12 fetches a binary while it is installed
+    *.*.*) echo "sqlmesh==$1" ;;
+    *) echo "sqlmesh==$1.*" ;;
+  esac
+  # Newer SQLMesh asks for this one itself.
+  if [[ $1 != dbt ]] && up_to "$1" 0.200.99; then echo 'dateparser==1.2.1'; fi
+}
+
+# Make the environment of a version, or change it to what it should be.
+prepare() {
+  local folder=.venv-matrix/$1 wanted
+  [[ -x $folder/bin/python ]] || "$uv" venv --quiet --python "$python" "$folder"
+  mapfile -t wanted < <(requirements "$1")
+  "$uv" pip install --quiet --python "$folder/bin/python" --editable runner "${wanted[@]}"
+}
+
+failed=()
+for version in "${versions[@]}"; do
+  folder=.venv-matrix/$version
+  prepare "$version"
+  echo "== $version: $("$folder/bin/python" -c 'import importlib.metadata as m; print("SQLMesh", m.version("sqlmesh"))')"
+  suites=(tests/unit/runner tests/integration/runner)
+  if [[ $version == dbt ]]; then suites=(tests/integration/runner/test_dbt.py); fi
+  if [[ -n ${MATRIX_ONLY_PREPARE:-} ]]; then continue; fi
+  "$folder/bin/python" -m pytest -q "${suites[@]}" "$@" || failed+=("$version")
+done
+
+if ((${#failed[@]})); then
+  echo "failed with: ${failed[*]}" >&2
+  exit 1
+fi

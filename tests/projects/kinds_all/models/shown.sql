@@ -1,0 +1,7 @@
+MODEL (
+  name marts.shown,
+  kind VIEW
+);
+
+SELECT customer, amount
+FROM marts.whole

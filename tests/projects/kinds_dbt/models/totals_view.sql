@@ -1,0 +1,3 @@
+{{ config(materialized="view") }}
+
+SELECT * FROM {{ ref("totals") }}
