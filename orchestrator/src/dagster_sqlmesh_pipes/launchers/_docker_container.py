@@ -62,12 +62,7 @@ class ContainerInvocation(Invocation):
         """See `Invocation.read`."""
         with self._arrived:
             self._arrived.wait_for(lambda: self._lines or self._ended.is_set())
-        if not self._lines:
-            return None
-        line = self._lines[0]
-        # `del`, not popleft(): CPython lets signal handlers raise after a call, and the line would be lost with its return value.
-        del self._lines[0]
-        return line
+        return self._lines.popleft() if self._lines else None
 
     def stop(self) -> None:
         """See `Invocation.stop`."""

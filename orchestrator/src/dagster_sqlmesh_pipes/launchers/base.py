@@ -47,7 +47,7 @@ class Exit:
 class Invocation(AbstractContextManager["Invocation"], abc.ABC):
     """One runner at work. Leaving the context stops it if it still runs, and removes what was made for it.
 
-    `read` and the context are for the thread that started it; the rest is for any thread.
+    One thread reads; everything else may be called by any.
     """
 
     name: str
@@ -58,7 +58,6 @@ class Invocation(AbstractContextManager["Invocation"], abc.ABC):
         """Wait for the next whole line of the runner's messages, without its newline; None after the last one.
 
         Other output of the runner goes to this process's stdout and stderr (Dagster's compute logs) and never shows up here.
-        May be interrupted by an exception from a signal handler and called again: no line is lost by that.
         """
 
     @abc.abstractmethod
