@@ -54,16 +54,7 @@ def sqlmesh_assets(
     """
     mapping = ProjectMapping(project.manifest(), translator or SQLMeshTranslator())
     specs = _Specs(mapping, project, group_name=group_name, owners=owners, freshness_policy=freshness_policy)
-    return dg.multi_asset(
-        name=name or f"sqlmesh_{mapping.translator.normalize_segment(project.environment)}",
-        specs=[specs.of(mapping.models[fqn]) for fqn in mapping.models if fqn in mapping.materialized],
-        check_specs=specs.checks(),
-        can_subset=True,
-        op_tags=op_tags,
-        retry_policy=retry_policy,
-        pool=pool,
-        hooks=hooks,
-    )
+    return specs.multi_asset(name=name, op_tags=op_tags, retry_policy=retry_policy, pool=pool, hooks=hooks)
 
 
 def sqlmesh_assets_factory(
@@ -87,26 +78,15 @@ def sqlmesh_assets_factory(
         TranslationError: models and asset keys do not fit together.
         ConfigurationError: an owner that Dagster does not accept.
     """
-    project, translator = sqlmesh_resource.project, sqlmesh_resource.translator
-
-    @sqlmesh_assets(
-        project=project,
-        translator=translator,
-        name=name,
-        group_name=group_name,
-        owners=owners or (),
-        op_tags=op_tags,
-        retry_policy=retry_policy,
-        pool=pool,
-        hooks=hooks,
-        freshness_policy=freshness_policy,
+    specs = _Specs(
+        sqlmesh_resource.mapping(), sqlmesh_resource.project, group_name=group_name, owners=owners or (), freshness_policy=freshness_policy
     )
+
+    @specs.multi_asset(name=name, op_tags=op_tags, retry_policy=retry_policy, pool=pool, hooks=hooks)
     def run_models(context: dg.AssetExecutionContext, config: SQLMeshRunConfig) -> Iterator[Result]:
         yield from sqlmesh_resource.run(context, config)
 
-    mapping = ProjectMapping(project.manifest(), translator)
-    specs = _Specs(mapping, project, group_name=group_name, owners=owners or (), freshness_policy=freshness_policy)
-    return [run_models, *(specs.of(model) for fqn, model in mapping.models.items() if fqn not in mapping.materialized)]
+    return [run_models, *specs.of_models(materialized=False)]
 
 
 class _Specs:
@@ -128,9 +108,24 @@ class _Specs:
         self._mapping = mapping
         self._translator = mapping.translator
         self._project_dirs = project.local_dirs
+        self._environment = project.environment
         self._group_name = group_name
         self._owners = owners
         self._freshness_policy = freshness_policy or (lambda _model: None)
+
+    def multi_asset(self, *, name: str | None, **op: Any) -> Callable[[Compute], dg.AssetsDefinition]:
+        """Make the decorator of the one step that runs all materialized models, any subset of them included; `op` are its op's settings."""
+        return dg.multi_asset(
+            name=name or f"sqlmesh_{self._translator.normalize_segment(self._environment)}",
+            specs=self.of_models(materialized=True),
+            check_specs=self.checks(),
+            can_subset=True,
+            **op,
+        )
+
+    def of_models(self, *, materialized: bool) -> list[dg.AssetSpec]:
+        """Make the specs of the models that a run executes, or of those that are only shown."""
+        return [self.of(model) for model in self._mapping.models.values() if model.materialized == materialized]
 
     def of(self, model: Model) -> dg.AssetSpec:
         """Make a model's asset spec. Runnable ones are skippable: SQLMesh decides what has something to do."""

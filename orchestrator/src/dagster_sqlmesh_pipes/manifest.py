@@ -199,11 +199,6 @@ class Manifest(_Value):
         """Find a model by FQN or name; None when the project has none."""
         return self.models.get(name_or_fqn) or self._by_name.get(name_or_fqn)
 
-    @property
-    def materialized_models(self) -> list[Model]:
-        """Give the models that a run executes, in the manifest's order."""
-        return [model for model in self.models.values() if model.materialized and model.enabled]
-
 
 def load_manifest(path: str | Path) -> Manifest:
     """Read a manifest file, once per process and state of the file.
