@@ -43,9 +43,8 @@ class _Handlers:
         self._queries.begin(getattr(snapshot, "model_gateway", None))
 
     def update_snapshot_evaluation_progress(self, given: _Arguments) -> None:
-        query = self._queries.end()
         duration: int | None = given["duration_ms"]
-        failed = duration is None
+        error = sys.exc_info()[1] if duration is None else None  # called from the scheduler's `finally`: the error is on its way
         self._recorder.batch_ended(
             given["snapshot"],
             given["interval"],
@@ -53,17 +52,14 @@ class _Handlers:
             audits=(given["num_audits_passed"], given["num_audits_failed"]),
             statistics=given.get("execution_stats"),
             restated_by=[trigger.name for trigger in given.get("auto_restatement_triggers") or ()],
-            error=sys.exc_info()[1] if failed else None,  # called from the scheduler's `finally`: the error is on its way
-            query=query if failed else None,
+            error=error,
+            query=self._queries.end(error),
         )
 
     def update_signal_progress(self, given: _Arguments) -> None:
         self._recorder.signal_checked(
             given["snapshot"], signal=given["signal_name"], ready=given["ready_intervals"], asked=given["check_intervals"]
         )
-
-    def log_skipped_models(self, given: _Arguments) -> None:
-        self._recorder.models_skipped(given["snapshot_names"])
 
     def log_failed_models(self, given: _Arguments) -> None:
         self._recorder.models_failed(given["errors"])

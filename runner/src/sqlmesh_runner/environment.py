@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 __all__ = ["Environment", "next_due"]
@@ -22,6 +22,8 @@ class Environment:
     physical_table: Callable[[Any], str | None] = lambda _snapshot: None
     count_rows: Callable[[Any], int | None] = lambda _snapshot: None
     path_of: Callable[[Any], str | None] = lambda _snapshot: None
+    reload: Callable[[], "Environment | None"] = lambda: None
+    """Read it again from state, because a plan may have changed it; None if it is gone."""
     audits_alone: bool = False
 
     def asks_for(self, name: str) -> bool:
@@ -48,8 +50,19 @@ class Environment:
 
 
 def next_due(snapshot: Any) -> datetime | None:
-    """Give the next tick of a model's cron; None for what has no tick that matters (seeds, symbolic models, audits)."""
+    """Give the next tick of a model's cron that has an interval of it.
+
+    None for what has no tick that matters (seeds, symbolic models, audits), and where the ticks are past the model's `end`.
+    """
+    from sqlmesh.utils.date import make_exclusive, to_datetime  # noqa: PLC0415 - this module is imported before SQLMesh may be
+
     if not snapshot.is_model or snapshot.is_symbolic or snapshot.is_seed:
         return None
-    due: datetime = snapshot.node.cron_next(datetime.now(tz=UTC))
+    node, now = snapshot.node, datetime.now(tz=UTC)
+    # Intervals up to the last tick are not due any more, or already.
+    if node.end and node.interval_unit.cron_floor(node.cron_floor(now)) >= make_exclusive(node.end):
+        return None
+    if node.start and (start := to_datetime(node.start)) > now:
+        now = start + timedelta(seconds=node.interval_unit.seconds - 1)  # a tick before the first interval is over has none
+    due: datetime = node.cron_next(now)
     return due if due.tzinfo else due.replace(tzinfo=UTC)

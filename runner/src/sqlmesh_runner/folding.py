@@ -54,13 +54,14 @@ class AuditsFailedError(Exception):
 
 @dataclass
 class AuditFold:
-    """One audit over a model's batches: failed if any failed, rows added up, the worst batch shown."""
+    """One audit over a model's batches: failed if any failed, rows added up, the worst batch shown; if none failed, the span of all."""
 
     worst: AuditRun
     runs: int = 0
     failing_rows: int = 0
     duration: float = 0.0
     passed: bool = True
+    span: Interval | None = None
 
     def add(self, run: AuditRun) -> None:
         """Take another batch's verdict. An audit that could not run at all is worse than any number of rows."""
@@ -68,12 +69,16 @@ class AuditFold:
         self.failing_rows += run.failing_rows
         self.duration += run.duration
         self.passed = self.passed and run.passed
+        if run.interval is not None:
+            begin, end = self.span or run.interval
+            self.span = min(begin, run.interval[0]), max(end, run.interval[1])
         if self.worst.error is None and (run.error is not None or run.failing_rows >= self.worst.failing_rows):
             self.worst = run
 
     def verdict(self, model: str, *, standalone: bool, alone: bool) -> AuditFinished:
         """Give the event. `alone`: audits ran without evaluating anything, so that no data was withheld or published."""
         worst = self.worst
+        interval = self.span if self.passed else worst.interval
         note = None
         if worst.blocking and self.failing_rows and not alone:
             note = _PUBLISHED if worst.write_audit_publish else _NOT_WITHHELD
@@ -88,8 +93,8 @@ class AuditFold:
             failing_rows=self.failing_rows,
             batches=self.runs,
             duration=round(self.duration, 3),
-            interval_start=from_epoch_ms(worst.interval[0]) if worst.interval else None,
-            interval_end=from_epoch_ms(worst.interval[1]) if worst.interval else None,
+            interval_start=from_epoch_ms(interval[0]) if interval else None,
+            interval_end=from_epoch_ms(interval[1]) if interval else None,
             query=worst.query,
             dialect=worst.dialect,
             error=worst.error,
@@ -103,7 +108,8 @@ class ModelRun:
 
     snapshot: Any
     planned: int = 0  # batches, those recorded in given-up attempts included
-    ended: int = 0  # batches of this attempt, recorded or failed
+    batches: Sequence[Interval] = ()  # of this attempt
+    ahead: set[Interval] = field(default_factory=set)  # those of them that have not ended and still can run
     started: bool = False  # in this attempt
     recorded: list[Interval] = field(default_factory=list)
     recorded_at: int = 0  # epoch milliseconds
@@ -114,22 +120,33 @@ class ModelRun:
     restated_by: list[str] = field(default_factory=list)
     audits: dict[str, AuditFold] = field(default_factory=dict)
     skipped_audits: dict[str, AuditRun] = field(default_factory=dict)
-    error: BaseException | None = None
-    error_query: str | None = None
-    error_interval: Interval | None = None
     materialized: bool = False  # reported
-    failed: bool = False  # reported, in this attempt
+    failed: bool = False  # in this attempt; reported
     closed: bool = False  # results were reported; they are never reported again
 
-    def begin_attempt(self, batches: int) -> None:
-        """Forget what an attempt that was given up had planned or failed at; what it recorded stays."""
-        self.planned = len(self.recorded) + batches
-        self.ended, self.started, self.failed = 0, False, False
-        self.error = self.error_query = self.error_interval = None
+    def give_up_attempt(self) -> None:
+        """Forget what an attempt had planned or failed at; what it recorded stays."""
+        self.batches, self.ahead, self.started, self.failed = (), set(), False, False
+
+    def plan(self, batches: Sequence[Interval]) -> None:
+        """Take what SQLMesh plans for this attempt."""
+        self.planned = len(self.recorded) + len(batches)
+        self.batches, self.ahead = batches, set(batches)
+
+    def end_batch(self, interval: Interval, *, failed: bool) -> None:
+        """Note a batch's end. One that failed takes with it those that would have waited for it (`Scheduler._dag`)."""
+        self.ahead.discard(interval)
+        step = 1 if self.snapshot.depends_on_past else self.snapshot.node.batch_concurrency
+        if failed and step and interval in self.batches:
+            self.ahead.difference_update(self.batches[self.batches.index(interval) :: step])
 
     def add_audits(self, runs: list[AuditRun]) -> None:
-        """Fold in a batch's audits. Two identical uses of one audit on a model count once."""
-        for run in {run.id: run for run in runs}.values():
+        """Fold in a batch's audits. Two identical uses of one audit on a model count once, as blocking if one of them is."""
+        uses: dict[str, AuditRun] = {}
+        for run in runs:
+            if run.id not in uses or run.blocking:
+                uses[run.id] = run
+        for run in uses.values():
             if run.skipped:
                 self.skipped_audits[run.id] = run
             else:

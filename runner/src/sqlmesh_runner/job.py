@@ -57,7 +57,7 @@ class Job:
         """Do the work and finish the recorder, whatever happens. Returns the exit code."""
         try:
             work(self)
-        except Exception as exc:  # noqa: BLE001 - every error must reach the reader of the events
+        except BaseException as exc:  # noqa: BLE001 - every error must reach the reader of the events, SystemExit of the project's code too
             if not self.stop.requested:
                 error = exc if isinstance(exc, RunnerError) else _unexpected(exc)
                 self.error = error
@@ -67,7 +67,11 @@ class Job:
         return self.recorder.finish(None, EXIT_DONE)
 
 
-def _unexpected(exc: Exception) -> RunnerError:
-    error = RunError(f"The runner broke: {type(exc).__name__}: {describe(exc)}. Run it again with --debug, and report the traceback.")
+def _unexpected(exc: BaseException) -> RunnerError:
+    if isinstance(exc, SystemExit):
+        msg = f"The project's code ended the run: {describe(exc)}. Let it raise an error; --debug shows where it is."
+    else:
+        msg = f"The runner broke: {type(exc).__name__}: {describe(exc)}. Run it again with --debug, and report the traceback."
+    error = RunError(msg)
     error.__cause__ = exc
     return error

@@ -14,6 +14,7 @@ __all__ = ["RunningQueries"]
 
 _RUN_MARK: Final = re.compile(r"^/\* SQLMESH_\w+: \w+ \*/ ")
 _LONGEST: Final = 10_000  # characters
+_FAILED: Final = "__sqlmesh_runner_query__"  # attribute of an error: the SQL that it is about
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,6 @@ class RunningQueries:
     def __init__(self, adapter_of: Callable[[str | None], EngineAdapter] | None = None) -> None:
         self._adapter_of = adapter_of
         self._handles: dict[int, tuple[Any, Any]] = {}
-        self._failed: dict[int, str] = {}
         self._lock = threading.Lock()
 
     def serve(self, adapter_of: Callable[[str | None], EngineAdapter]) -> None:
@@ -42,19 +42,22 @@ class RunningQueries:
 
     def begin(self, gateway: str | None) -> None:
         """Note that the calling thread begins a batch on a gateway (None: the default one)."""
-        self._failed.pop(threading.get_ident(), None)
         if self._adapter_of is not None:
             adapter = self._adapter_of(gateway)
             handle = (adapter.cursor, adapter.connection)
             with self._lock:
                 self._handles[threading.get_ident()] = handle
 
-    def end(self) -> str | None:
-        """Note that the calling thread's batch is over, and give the SQL that failed in it, if any did."""
+    def end(self, error: BaseException | None) -> str | None:
+        """Note that the calling thread's batch is over, and give the SQL that it failed with, if that is what its error came from."""
         with self._lock:
             self._handles.pop(threading.get_ident(), None)
-        failed = self._failed.pop(threading.get_ident(), None)
-        return None if failed is None else _shown(failed)
+        while error is not None:
+            failed: str | None = getattr(error, _FAILED, None)
+            if failed is not None:
+                return _shown(failed)
+            error = error.__cause__ or error.__context__
+        return None
 
     def cancel(self) -> None:
         """Cancel what the batches are running, as far as the engine's driver can. May be called again and again."""
@@ -74,9 +77,9 @@ class RunningQueries:
 
     @contextmanager
     def watch(self) -> Iterator[None]:
-        """Keep the SQL that fails, while the context lasts.
+        """Put the SQL that fails into its error, while the context lasts.
 
-        Drivers' errors don't carry the query. `EngineAdapter._execute` is where every query of every adapter but BigQuery's and Databricks'
+        Drivers' errors don't carry the query, and a query that fails need not be why its batch does: a Python model may catch the error. `EngineAdapter._execute` is where every query of every adapter but BigQuery's and Databricks'
         goes through; there the query stays unknown.
         """
         original = EngineAdapter._execute  # noqa: SLF001 - the one place that has the final SQL
@@ -85,8 +88,8 @@ class RunningQueries:
         def watched(adapter: EngineAdapter, sql: str, *args: Any, **kwargs: Any) -> Any:
             try:
                 return original(adapter, sql, *args, **kwargs)
-            except Exception:
-                self._failed[threading.get_ident()] = sql
+            except Exception as exc:
+                setattr(exc, _FAILED, sql)
                 raise
 
         EngineAdapter._execute = watched  # noqa: SLF001

@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from sqlmesh_runner import errors
@@ -33,14 +32,6 @@ __all__ = ["Recorder"]
 _NOWHERE = Environment(name="", plan_id="", snapshots={}, selected=frozenset())
 
 
-@dataclass
-class _Batch:
-    """A batch at work, kept by the thread that works on it."""
-
-    snapshot: Any
-    audits: list[AuditRun] = field(default_factory=list)
-
-
 class Recorder:
     """Follow one run and emit its events.
 
@@ -55,10 +46,10 @@ class Recorder:
         self._environment = _NOWHERE
         self._attempt = 0
         self._runs: dict[str, ModelRun] = {}
-        self._batches: dict[int, _Batch] = {}  # by thread
+        self._audits: dict[int, list[AuditRun]] = {}  # of the batches at work, by thread
         self._unready: dict[str, list[str]] = {}  # FQN -> signals that held intervals back
-        self._intervals: dict[str, list[Interval]] = {}  # FQN -> batches, of this attempt
-        self._skipped: set[str] = set()
+        self._planned: dict[str, list[Interval]] = {}  # FQN -> batches, of this attempt
+        self._evaluated = False  # SQLMesh has told what failed: no batch of this attempt is still to come
         self._finished = False
 
     # What the run and its console tell.
@@ -75,13 +66,35 @@ class Recorder:
             self._attempt += 1
             if self._attempt > 1:
                 self._emit(RunRestarted(attempt=self._attempt, reason="a plan changed the environment while it ran"))
-            self._skipped.clear()
-            self._intervals = {snapshot.name: list(intervals) for snapshot, intervals in batched_intervals.items()}
+            self._evaluated = False
+            self._planned = {snapshot.name: list(intervals) for snapshot, intervals in batched_intervals.items()}
+            for run in self._runs.values():
+                run.give_up_attempt()
             for snapshot, intervals in batched_intervals.items():
                 if intervals:
-                    run = self._runs.setdefault(snapshot.name, ModelRun(snapshot))
-                    run.snapshot = snapshot
-                    run.begin_attempt(len(intervals))
+                    self._run_of(snapshot).plan(intervals)
+        if self._attempt > 1:
+            environment = self._environment.reload()
+            with self._lock:
+                self._environment = environment or self._environment
+
+    def _run_of(self, snapshot: Any) -> ModelRun:
+        """Give what a model has done so far; nothing, if that was another version's of it and is not reported yet."""
+        run = self._runs.get(snapshot.name)
+        if run is None or (run.snapshot.version != snapshot.version and not run.closed):
+            run = self._runs[snapshot.name] = ModelRun(snapshot)
+        run.snapshot = snapshot
+        return run
+
+    def evaluation_ended(self, *, nothing_to_do: bool) -> None:
+        """Take how SQLMesh's run ended. Nothing to do after some was done: the plan that made it begin again has done the rest."""
+        if nothing_to_do and self._attempt:
+            self.evaluation_started({})
+
+    @property
+    def knows_of_failures(self) -> bool:
+        """Tell whether a model has failed."""
+        return any(run.failed for run in self._runs.values())
 
     def batch_started(self, snapshot: Any) -> None:
         """Note that this thread begins a batch of a model.
@@ -92,12 +105,12 @@ class Recorder:
         if self._stop.requested:
             raise errors.StopEvaluationError(self._stop.reason)
         with self._lock:
-            self._batches[threading.get_ident()] = _Batch(snapshot)
+            self._audits[threading.get_ident()] = []
             run = self._runs.setdefault(snapshot.name, ModelRun(snapshot, planned=1))
             if run.started or snapshot.is_audit or self._environment.audits_alone:
                 return
             run.started = True
-            intervals = self._intervals.get(snapshot.name) or [(0, 0)]
+            intervals = run.batches or [(0, 0)]
             self._emit(
                 ModelStarted(
                     attempt=self._attempt,
@@ -110,9 +123,9 @@ class Recorder:
 
     def audited(self, run: AuditRun) -> None:
         """Take an audit's verdict, told by the thread whose batch it belongs to."""
-        batch = self._batches.get(threading.get_ident())
-        if batch is not None and not (run.error and self._stop.requested):  # cancelled, not broken
-            batch.audits.append(run)
+        audits = self._audits.get(threading.get_ident())
+        if audits is not None and not (run.error and self._stop.requested):  # cancelled, not broken
+            audits.append(run)
 
     def batch_ended(
         self,
@@ -127,27 +140,59 @@ class Recorder:
         query: str | None = None,
     ) -> None:
         """Take a batch's end. `seconds` is None if it failed; `error` is then what it failed with."""
-        row_count = None
-        if seconds is not None and self._is_last_batch(snapshot):
-            row_count = self._environment.count_rows(snapshot)
         with self._lock:
-            batch = self._batches.pop(threading.get_ident(), None)
+            verdicts = self._audits.pop(threading.get_ident(), [])
             run = self._runs[snapshot.name]
-            run.ended += 1
-            run.add_audits(batch.audits if batch else [])
+            run.add_audits(verdicts)
             if self._environment.audits_alone:
-                run.error = error or run.blocking_error()
-            elif seconds is None:
-                if run.error is None:
-                    run.error, run.error_query, run.error_interval = error, query, interval
-            else:
-                run.row_count = row_count
+                error = error or run.blocking_error()
+            elif seconds is not None:
                 self._record(run, interval, seconds=seconds, audits=audits, statistics=statistics, restated_by=list(restated_by))
-            if run.ended == len(self._intervals.get(snapshot.name, ())):
+            if error is not None and not self._was_cancelled(error):
+                broken = next((verdict.name for verdict in verdicts if verdict.error), None)
+                self._fail(run, error, interval=interval, query=query, audit=_failed_audit(error) or broken)
+            run.end_batch(interval, failed=seconds is None)
+            is_over = not run.ahead
+        if is_over:
+            row_count = self._row_count(run)  # not under the lock: the other threads' events do not wait for a query
+            with self._lock:
+                run.row_count = row_count
                 self._report(run)
 
-    def _is_last_batch(self, snapshot: Any) -> bool:
-        return self._runs[snapshot.name].ended + 1 == len(self._intervals.get(snapshot.name, ())) and not snapshot.is_audit
+    def _was_cancelled(self, error: BaseException) -> bool:
+        # Once queries are cancelled, a batch's error says nothing about its model. An audit that found rows does.
+        return self._stop.requested and _failed_audit(error) is None
+
+    def _fail(
+        self, run: ModelRun, error: BaseException, *, interval: Interval | None = None, query: str | None = None, audit: str | None = None
+    ) -> None:
+        """Say that a model failed, once. `interval` is None if it failed before any batch."""
+        if run.failed:
+            return
+        run.failed = True
+        self._emit(
+            ModelFailed(
+                model=run.snapshot.name,
+                error=errors.describe(error),
+                error_type=type(error).__name__,
+                query=query,
+                path=self._environment.path_of(run.snapshot),
+                interval_start=from_epoch_ms(interval[0]) if interval else None,
+                interval_end=from_epoch_ms(interval[1]) if interval else None,
+                batches_done=len(run.recorded),
+                batches=run.planned,
+                audit=audit,
+            )
+        )
+
+    def _row_count(self, run: ModelRun) -> int | None:
+        if self._stop.requested or not run.recorded or run.closed or run.snapshot.is_audit:
+            return None
+        try:
+            return self._environment.count_rows(run.snapshot)
+        except Exception as exc:  # noqa: BLE001 - a custom materialization need not make a table; what is recorded is recorded
+            self.log("WARNING", f"The rows of {run.snapshot.name} could not be counted: {errors.describe(exc)}")
+            return None
 
     def _record(
         self, run: ModelRun, interval: Interval, *, seconds: float, audits: tuple[int, int], statistics: Any, restated_by: list[str]
@@ -180,27 +225,21 @@ class Recorder:
             with self._lock:
                 self._unready.setdefault(snapshot.name, []).append(signal)
 
-    def models_skipped(self, names: Collection[str]) -> None:
-        """Note what SQLMesh skipped. Said at the end only: an attempt that is given up skips everything."""
-        with self._lock:
-            self._skipped |= set(names)
-
     def models_failed(self, node_errors: Iterable[Any]) -> None:
-        """Take SQLMesh's list of failures: it has those that belong to no batch (creating a table)."""
+        """Take SQLMesh's list of failures, with which evaluation ends: it has those that belong to no batch (creating a table)."""
         with self._lock:
+            self._evaluated = True
             for node_error in node_errors:
-                name = getattr(node_error.node, "snapshot_name", "")
-                snapshot = self._environment.snapshots.get(name)
-                error = errors.cause(node_error)
-                if snapshot is None or isinstance(error, errors.StopEvaluationError):
-                    continue
-                run = self._runs.setdefault(snapshot.name, ModelRun(snapshot))
-                run.error = run.error or error
+                node, error = node_error.node, errors.cause(node_error)
+                snapshot = self._environment.snapshots.get(getattr(node, "snapshot_name", ""))
+                cancelled = hasattr(node, "interval") and self._was_cancelled(error)  # only a batch's queries are
+                if snapshot is not None and not cancelled and not isinstance(error, errors.StopEvaluationError):
+                    self._fail(self._run_of(snapshot), error)
 
     def log(self, level: Any, message: str) -> None:
         """Pass on a line of SQLMesh's, unless it repeats a failed audit of the batch at work: that is a check's verdict."""
-        batch = self._batches.get(threading.get_ident())
-        repeats_audit = batch is not None and any(not run.passed and not run.skipped for run in batch.audits) and "audit error" in message
+        audits = self._audits.get(threading.get_ident(), ())
+        repeats_audit = "audit error" in message and any(not run.passed and not run.skipped for run in audits)
         if message.strip() and not repeats_audit:
             with self._lock:
                 self._emit(Log(level=level, message=message.strip()))
@@ -217,7 +256,8 @@ class Recorder:
                 return exit_code
             for run in list(self._runs.values()):
                 self._report(run)
-            skipped = [] if outcome == "error" else self._report_skipped()  # what a broken-off run left out has no reason of its own
+            # What a broken-off run left out has no reason of its own. An error after evaluation (a hook's) breaks nothing off.
+            skipped = [] if outcome == "error" and not self._evaluated else self._report_skipped()
             failed = sorted(name for name, run in self._runs.items() if run.failed)
             materialized = sorted(name for name, run in self._runs.items() if run.materialized)
             if outcome is None:
@@ -262,13 +302,6 @@ class Recorder:
                 self._emit(fold.verdict(name, standalone=run.snapshot.is_audit, alone=self._environment.audits_alone))
             for skipped in run.skipped_audits.values():
                 self._emit(AuditSkipped(model=name, audit_id=skipped.id, audit=skipped.name))
-        if run.error is not None and not run.failed and not self._was_cancelled(run):
-            run.failed = True
-            self._emit(self._failure(run, run.error))
-
-    def _was_cancelled(self, run: ModelRun) -> bool:
-        # Once queries are cancelled, a batch's error says nothing about the model. An audit that found rows does.
-        return self._stop.requested and not getattr(run.error, "errors", None)
 
     def _materialization(self, run: ModelRun) -> ModelMaterialized:
         snapshot, end = run.snapshot, max(end for _, end in run.recorded)
@@ -291,31 +324,15 @@ class Recorder:
             data_version=f"{snapshot.version}:{end}:{run.recorded_at}",
         )
 
-    def _failure(self, run: ModelRun, error: BaseException) -> ModelFailed:
-        audit_errors = getattr(error, "errors", None) or []
-        audit = getattr(audit_errors[0], "audit_name", None) if audit_errors else None
-        return ModelFailed(
-            model=run.snapshot.name,
-            error=errors.describe(error),
-            error_type=type(error).__name__,
-            query=None if audit else run.error_query,
-            path=self._environment.path_of(run.snapshot),
-            interval_start=from_epoch_ms(run.error_interval[0]) if run.error_interval else None,
-            interval_end=from_epoch_ms(run.error_interval[1]) if run.error_interval else None,
-            batches_done=len(run.recorded),
-            batches=run.planned,
-            audit=audit,
-        )
-
     def _report_skipped(self) -> list[str]:
         """Say of each model that was asked for and has no result why it has none."""
         skips = Skips(
             environment=self._environment,
             runs=self._runs,
-            planned=self._intervals,
-            skipped=self._skipped,
+            planned=self._planned,
             unready=self._unready,
             stopped=self._stop.requested,
+            evaluating=self._attempt > 0,
         ).events()
         for event in skips:
             self._emit(event)
@@ -324,3 +341,8 @@ class Recorder:
     def _emit(self, event: Event) -> None:
         if not self._finished:
             self._sink.emit(event)
+
+
+def _failed_audit(error: BaseException) -> str | None:
+    """Give the first audit that a model was failed for, by SQLMesh (`NodeAuditsErrors`) or by us (`AuditsFailedError`)."""
+    return next((audit.audit_name for audit in getattr(error, "errors", None) or () if hasattr(audit, "audit_name")), None)

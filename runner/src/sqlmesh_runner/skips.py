@@ -17,9 +17,9 @@ class Skips:
     environment: Environment
     runs: Mapping[str, ModelRun]
     planned: Mapping[str, Collection[Interval]]  # batches of the last attempt, by FQN; none where a signal held them back
-    skipped: Collection[str]  # by SQLMesh
     unready: Mapping[str, Collection[str]]  # signals that held intervals back, by FQN
     stopped: bool
+    evaluating: bool  # SQLMesh has told what it planned
 
     def events(self) -> list[ModelSkipped]:
         """Give an event for each model without a result, sorted by name."""
@@ -27,9 +27,11 @@ class Skips:
         return [event for event in found if event is not None]
 
     def _skip_of(self, name: str) -> ModelSkipped | None:
+        run = self.runs.get(name)
         if name in self.environment.unplanned:
-            return ModelSkipped(model=name, reason="not_planned")
-        snapshot, run = self.environment.snapshots[name], self.runs.get(name)
+            # A plan may have taken away what had run before.
+            return None if run is not None and run.materialized else ModelSkipped(model=name, reason="not_planned")
+        snapshot = self.environment.snapshots[name]
         if snapshot.is_audit or snapshot.is_symbolic or not self.environment.asks_for(name):
             return None
         if run is not None and (run.failed or len(run.recorded) >= run.planned > 0):
@@ -40,11 +42,11 @@ class Skips:
             return ModelSkipped(model=name, reason="interrupted") if self.stopped and run is None else None
         if name in self.planned and not self.planned[name]:
             return ModelSkipped(model=name, reason="signal_not_ready", signals=self._signals_holding(name))
-        if name in self.skipped or name in self.planned:
+        if name in self.planned:
             upstream = self._failed_upstream(name)
             if upstream or not self.stopped:
                 return ModelSkipped(model=name, reason="upstream_failed", upstream=upstream)
-        if self.stopped:
+        if self.stopped and (name in self.planned or not self.evaluating):
             return ModelSkipped(model=name, reason="interrupted")
         return ModelSkipped(model=name, reason="nothing_due", next_due=next_due(snapshot))
 

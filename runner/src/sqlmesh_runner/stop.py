@@ -14,6 +14,7 @@ from typing import Final
 __all__ = ["StopRequest", "supervise"]
 
 _CANCEL_EVERY: Final = 0.2  # seconds; a batch may be between two statements when it is cancelled first
+_LOOK_EVERY: Final = 0.2  # seconds
 _STDIN_EXIT_CODE: Final = 130
 
 
@@ -54,6 +55,12 @@ class StopRequest:
         ready, _, _ = select.select([self._read], [], [], timeout)
         if ready:
             os.read(self._read, 4096)
+
+    def pause(self, seconds: float) -> None:
+        """Wait in a thread that is not the main one: so long, or until stopping is asked for."""
+        until = time.monotonic() + seconds
+        while not self.requested and time.monotonic() < until:
+            time.sleep(_LOOK_EVERY)
 
     def watch_signals(self) -> None:
         """Take SIGINT and SIGTERM as requests. Main thread only.

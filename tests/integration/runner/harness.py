@@ -6,7 +6,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -15,6 +16,7 @@ from typing import Any
 
 import duckdb
 from dagster_pipes import encode_param
+from patience import PATIENCE
 
 SQLMESH = tuple(int(part) for part in version("sqlmesh").split(".")[:2])
 PROJECTS = Path(__file__).parents[2] / "projects"
@@ -170,6 +172,8 @@ class Running:
             [*command, *arguments], cwd=cwd, env=env, pass_fds=(writing,), stdin=subprocess.PIPE, stdout=self._output, stderr=self._errors
         )
         os.close(writing)
+        self._alarm = threading.Timer(PATIENCE, self.process.kill)  # ends what waits for its messages
+        self._alarm.start()
         self._pipe = os.fdopen(self._reading, encoding="ascii")
         self.messages: list[dict[str, Any]] = []
 
@@ -180,13 +184,20 @@ class Running:
             payload = message["params"].get("payload") or {}
             return payload.get("type") == kind and payload.get("model") == model
 
+        self._read_until(is_it, f"{kind} of {model}")
+
+    def wait_for_log(self, text: str) -> None:
+        """Read messages until one that logs the text is among them."""
+        self._read_until(lambda message: message["method"] == "log" and text in message["params"]["message"], repr(text))
+
+    def _read_until(self, is_it: Callable[[Mapping[str, Any]], bool], what: str) -> None:
         if any(map(is_it, self.messages)):
             return
         for line in self._pipe:
             self.messages.append(json.loads(line))
             if is_it(self.messages[-1]):
                 return
-        raise AssertionError(f"the runner ended without {kind} of {model}: {self._read(self._errors)}")
+        raise AssertionError(f"the runner ended without {what}: {self._read(self._errors)}")
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
@@ -207,6 +218,7 @@ class Running:
         return text
 
     def kill(self) -> None:
+        self._alarm.cancel()
         self.process.kill()
         self.process.wait()
         for file in (self._pipe, self._errors, self._output, self.process.stdin):
@@ -218,8 +230,9 @@ def sqlmesh(cwd: Path, *arguments: str, code: int = 0) -> str:
     """Run SQLMesh's own command line, which must end with `code`."""
     env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "", "SQLMESH__DISABLE_ANONYMIZED_ANALYTICS": "true", "MAX_FORK_WORKERS": "1"}
     done = subprocess.run(
-        [Path(sys.executable).with_name("sqlmesh"), *arguments], cwd=cwd, env=env, capture_output=True, text=True, check=False
-    )
+        [Path(sys.executable).with_name("sqlmesh"), *arguments],
+        cwd=cwd, env=env, capture_output=True, text=True, check=False, timeout=PATIENCE,
+    )  # fmt: skip
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout
 

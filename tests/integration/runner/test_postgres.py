@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from integration.runner.harness import PROJECTS, RUN_AT, SQLMESH, ProjectCopy, asset_key, extras, sqlmesh
+from integration.runner.harness import PLANNED_AT, PROJECTS, RUN_AT, SQLMESH, ProjectCopy, asset_key, extras, sqlmesh
+from patience import wait_until
 
 psycopg2 = pytest.importorskip("psycopg2")
-pytestmark = [
-    pytest.mark.postgres,
-    pytest.mark.skipif(shutil.which("postgres") is None or shutil.which("initdb") is None, reason="no PostgreSQL server is installed"),
-]
+pytestmark = pytest.mark.postgres
 
+IMAGE = os.environ.get("TEST_POSTGRES_IMAGE", "postgres:16")
 QUICK, AFTER = '"postgres"."marts"."quick"', '"postgres"."marts"."after"'
 GATES = ['"postgres"."marts"."gate_a"', '"postgres"."marts"."gate_b"']
 EXTRAS = extras([QUICK, AFTER, *GATES], selection="all", standalone_audits={})
@@ -25,75 +24,102 @@ RUN = ("run", "--execution-time", RUN_AT)
 
 
 class Server:
-    """A PostgreSQL of this module's own, on a Unix socket."""
+    """A PostgreSQL of this module's own, on a Unix socket: that of this machine, or one in a container."""
 
     def __init__(self, directory: Path) -> None:
         self.socket = directory
-        self._user = "postgres" if os.getuid() == 0 else None  # PostgreSQL refuses to run as root
-        if self._user:
-            shutil.chown(directory, self._user)
-        data = directory / "data"
-        self._run("initdb", "--no-sync", "--auth=trust", "--username=postgres", "--pgdata", str(data))
-        arguments = ["-D", str(data), "-k", str(directory), "-c", "listen_addresses=", "-c", "fsync=off"]
+        directory.chmod(0o777)  # it runs as a user of its own
+        if shutil.which("postgres") and shutil.which("initdb"):
+            data, inside = f"{directory}/data", []
+        elif shutil.which("docker") and subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0:
+            options = ["--rm", "--user=postgres", f"--volume={directory}:{directory}", "--entrypoint="]
+            data, inside = "/tmp/data", ["docker", "run", *options, IMAGE]
+        else:
+            raise NoServerError
+        script = f"""\
+            initdb --no-sync --auth=trust --username=postgres --pgdata={data} &&
+            exec postgres -D {data} -k {directory} -c listen_addresses= -c fsync=off"""
+        user = "postgres" if os.getuid() == 0 and not inside else None  # it refuses to run as root
         with (directory / "log").open("w") as log:
-            self._process = subprocess.Popen(["postgres", *arguments], user=self._user, cwd=directory, stdout=log, stderr=log)
+            self._process = subprocess.Popen([*inside, "sh", "-c", script], user=user, cwd=directory, stdout=log, stderr=log)
 
-    def _run(self, *command: str) -> None:
-        done = subprocess.run(command, user=self._user, cwd=self.socket, check=False, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
-
-    def connect(self) -> Any:
-        connection = psycopg2.connect(host=str(self.socket), user="postgres", dbname="postgres")
+    def connect(self, database: str = "postgres") -> Any:
+        connection = psycopg2.connect(host=str(self.socket), user="postgres", dbname=database)
         connection.autocommit = True
         return connection
 
-    def wait(self) -> None:
-        while True:
-            try:
-                self.connect().close()
-            except psycopg2.OperationalError:
-                assert self._process.poll() is None, (self.socket / "log").read_text()
-            else:
-                return
+    def execute(self, *statements: str) -> None:
+        """Run statements that need databases without sessions."""
+        connection = self.connect("template1")
+        for statement in statements:
+            connection.cursor().execute(statement)
+        connection.close()
+
+    def answers(self) -> bool:
+        assert self._process.poll() is None, (self.socket / "log").read_text()
+        try:
+            self.connect().close()
+        except psycopg2.OperationalError:
+            return False
+        return True
 
     def stop(self) -> None:
         self._process.send_signal(signal.SIGINT)
         self._process.wait()
 
 
+class NoServerError(Exception):
+    """There is neither a PostgreSQL here nor an engine for containers."""
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
+    """Start a server, or skip (fail, with REQUIRE_DOCKER=1)."""
     # Not in pytest's directory: another user must get there, and a socket's path must be short.
-    with tempfile.TemporaryDirectory(prefix="pg") as directory:
-        server = Server(Path(directory))
+    with tempfile.TemporaryDirectory(prefix="pg") as directory, pytest.MonkeyPatch.context() as environment:
+        environment.setenv("GATES_HOST", directory)
         try:
-            server.wait()
+            server = Server(Path(directory))
+        except NoServerError as exc:
+            if os.environ.get("REQUIRE_DOCKER") == "1":
+                raise
+            pytest.skip(str(exc.__doc__))
+        try:
+            wait_until(server.answers, "PostgreSQL answers")
             yield server
         finally:
             server.stop()
 
 
-@pytest.fixture
-def gates(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ProjectCopy:
-    """The project, planned anew in an empty database, with nobody holding the lock."""
-    monkeypatch.setenv("GATES_HOST", str(server.socket))
-    with server.connect() as connection, connection.cursor() as cursor:
-        for schema in ("sqlmesh", "sqlmesh__marts", "marts"):
-            cursor.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
-    connection.close()
-    project = ProjectCopy(Path(shutil.copytree(PROJECTS / "run_gates", tmp_path / "project")))
-    sqlmesh(project.path, "plan", "--auto-apply", "--no-prompts", "--skip-tests", "--execution-time", "2026-01-02 00:00:00")
-    return project
+@pytest.fixture(scope="module")
+def planned(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project, planned in a database that is kept as a template."""
+    path = Path(shutil.copytree(PROJECTS / "run_gates", tmp_path_factory.mktemp("planned") / "run_gates"))
+    sqlmesh(path, "plan", "--auto-apply", "--no-prompts", "--skip-tests", "--execution-time", PLANNED_AT)
+    server.execute("ALTER DATABASE postgres RENAME TO planned")
+    return path
 
 
 @pytest.fixture
-def held(server: Server, gates: ProjectCopy) -> Iterator[Any]:
-    """A cursor of a session that holds the lock."""
+def gates(server: Server, planned: Path, tmp_path: Path) -> ProjectCopy:
+    """The project as it was planned, with nobody holding the lock."""
+    server.execute("DROP DATABASE IF EXISTS postgres WITH (FORCE)", "CREATE DATABASE postgres TEMPLATE planned")
+    return ProjectCopy(Path(shutil.copytree(planned, tmp_path / "project")))
+
+
+@pytest.fixture
+def session(server: Server, gates: ProjectCopy) -> Iterator[Any]:
+    """A cursor of a session of one's own."""
     connection = server.connect()
-    cursor = connection.cursor()
-    cursor.execute("SELECT PG_ADVISORY_LOCK(42)")
-    yield cursor
+    yield connection.cursor()
     connection.close()
+
+
+@pytest.fixture
+def held(session: Any) -> Any:
+    """A cursor of a session that holds the lock."""
+    session.execute("SELECT PG_ADVISORY_LOCK(42)")
+    return session
 
 
 def test_models_run_at_the_same_time_and_every_message_is_whole(gates: ProjectCopy) -> None:
@@ -143,6 +169,59 @@ def test_a_plan_during_the_run_starts_it_over_and_no_model_is_reported_twice(gat
     assert run.materialized.keys() == {asset_key(fqn) for fqn in (QUICK, AFTER, *GATES)}
     assert {event["attempt"] for event in run.events("model_started") if event["model"] == AFTER} == {2}
     assert run.events("model_skipped") == run.events("model_failed") == []
+
+
+def test_a_run_goes_on_once_the_plan_that_it_waits_for_is_done(gates: ProjectCopy, session: Any) -> None:
+    with (gates.path / "config.yaml").open("a") as config:
+        config.write("run: {environment_check_interval: 1, environment_check_max_wait: 3600}\n")
+    session.execute("UPDATE sqlmesh._environments SET finalized_ts = NULL")
+
+    with gates.start(*RUN, extras=EXTRAS) as runner:
+        runner.wait_for_log("Environment 'prod' is being changed by plan")
+        session.execute("UPDATE sqlmesh._environments SET plan_id = 'another', finalized_ts = 1")
+        run = runner.finish()
+
+    assert (run.code, run.end["outcome"]) == (0, "success")
+    assert run.events("run_started")[0]["plan_id"] == "another"
+
+
+@pytest.mark.skipif(SQLMESH < (0, 220), reason="SQLMesh asked for more than --skip-backfill then")
+def test_after_a_plan_during_the_run_the_rest_is_told_of_the_new_environment(gates: ProjectCopy, held: Any) -> None:
+    """A real plan: it takes away a model that has not run yet, and adds one that Dagster knows already and one that it does not."""
+    plan = (
+        "plan",
+        "dev",
+        "--include-unmodified",
+        "--auto-apply",
+        "--no-prompts",
+        "--skip-tests",
+        "--execution-time",
+        "2026-01-02 00:00:00",
+    )
+    sqlmesh(gates.path, *plan)
+    added, stranger = (AFTER.replace("after", name) for name in ("added", "stranger"))
+    asked = extras([QUICK, AFTER, added, *GATES], selection="all", standalone_audits={}, unplanned="skip")
+    with gates.start(*RUN, "--environment", "dev", "--row-counts", extras=asked) as runner:
+        for gate in GATES:
+            runner.wait_for("model_started", gate)
+        runner.wait_for("batch_finished", QUICK)
+        (gates.path / "models" / "after.sql").unlink()
+        for name in ("added", "stranger"):
+            (gates.path / "models" / f"{name}.sql").write_text(f"MODEL (name marts.{name}, kind FULL); SELECT 1 AS id")
+        sqlmesh(gates.path, *plan, "--skip-backfill")
+        held.execute("SELECT PG_ADVISORY_UNLOCK(42)")
+        run = runner.finish()
+
+    assert (run.code, run.end["outcome"], len(run.events("run_restarted"))) == (0, "success", 1)
+    assert run.materialized.keys() == {asset_key(fqn) for fqn in (QUICK, added, *GATES)}
+    (started,) = run.events("run_started")
+    held.execute("SELECT plan_id FROM sqlmesh._environments WHERE name = 'dev'")
+    ((planned,),) = held.fetchall()
+    assert run.materialized[asset_key(QUICK)]["sqlmesh/plan_id"] == started["plan_id"] != planned
+    assert run.materialized[asset_key(added)]["sqlmesh/plan_id"] == planned
+    assert run.materialized[asset_key(added)]["dagster/row_count"] == 1
+    assert {event["model"]: event["reason"] for event in run.events("model_skipped")} == {AFTER: "not_planned"}
+    assert run.end["unknown_models"] == [stranger]
 
 
 def test_doctor_says_that_the_server_answers(gates: ProjectCopy) -> None:

@@ -41,6 +41,9 @@ def test_a_run_reports_each_model_once_with_its_batches_folded(scenario: Callabl
     assert (model["sqlmesh/interval_start"], model["sqlmesh/interval_end"]) == (1767312000.0, 1767571200.0)  # 2026-01-02 to 2026-01-05
     assert model["sqlmesh/physical_table"].startswith("orders.sqlmesh__staging.staging__orders__")
     assert [event["batch"] for event in run.events("batch_finished") if event["model"] == ORDERS] == [1, 2, 3]
+    check = run.checks[asset_key(ORDERS), "not_null"]
+    assert (check["passed"], check["audit_batches"]) == (True, 3)
+    assert (check["audit_interval_start"], check["audit_interval_end"]) == (1767312000.0, 1767571200.0), "all of them, as none failed"
 
 
 def test_each_message_has_the_next_number_and_is_ascii(orders: ProjectCopy) -> None:
@@ -77,12 +80,12 @@ def test_two_uses_of_one_audit_on_a_model_are_two_checks(scenario: Callable[[str
 
 
 def test_a_failing_non_blocking_audit_warns_and_its_model_is_materialized(scenario: Callable[[str], Finished]) -> None:
-    run = scenario("nonblocking_failure")  # two on the second day, one on the fourth
+    run = scenario("nonblocking_failure")  # two on the second day, and none after it
 
     check = run.checks[asset_key(ORDERS), "assert_positive"]
     assert (run.code, run.end["outcome"]) == (0, "success")
     assert (check["passed"], check["severity"], check["audit_blocking"]) == (False, "WARN", False)
-    assert (check["audit_failing_rows"], check["audit_batches"]) == (3, 3)
+    assert (check["audit_failing_rows"], check["audit_batches"]) == (2, 3)
     assert check["audit_interval_start"] == 1767312000.0, "the worst batch is the second day's"
     assert "2026-01-02" in check["audit_query"]
     assert "audit_note" not in check
@@ -117,7 +120,7 @@ def test_a_blocking_failure_after_recorded_batches_is_an_incomplete_materializat
     model = run.materialized[asset_key(ORDERS)]
     assert (model["sqlmesh/complete"], model["sqlmesh/batches"], model["sqlmesh/batches_planned"]) == (False, 2, 3)
     assert run.code == 1
-    assert (run.failed(ORDERS)["interval_start"], run.failed(ORDERS)["batches_done"]) == ("2026-01-03T00:00:00+00:00", 2)
+    assert (run.failed(ORDERS)["interval_start"], run.failed(ORDERS)["batches_done"]) == ("2026-01-03T00:00:00+00:00", 1)
     assert run.end["materialized"] == run.end["failed"] == [ORDERS]
 
 

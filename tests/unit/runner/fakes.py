@@ -39,6 +39,8 @@ class FakeSnapshot:
     is_seed: bool = False
     version: str = "v1"
     signals: list[Any] = field(default_factory=list)
+    depends_on_past: bool = False
+    batch_concurrency: int | None = None
 
     @property
     def is_model(self) -> bool:
@@ -54,7 +56,9 @@ class FakeSnapshot:
 
     @property
     def node(self) -> Any:
-        return SimpleNamespace(cron_next=lambda _now: NEXT_DUE, signals=self.signals)
+        return SimpleNamespace(
+            start=None, end=None, cron_next=lambda _now: NEXT_DUE, signals=self.signals, batch_concurrency=self.batch_concurrency
+        )
 
 
 def days(count: int) -> list[tuple[int, int]]:

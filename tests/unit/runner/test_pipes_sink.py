@@ -11,7 +11,7 @@ import pytest
 from dagster_pipes import PipesContext, encode_param, open_dagster_pipes
 
 from sqlmesh_runner.errors import ConfigurationError
-from sqlmesh_runner.events import Log, ModelStarted, RunFinished, from_epoch_ms
+from sqlmesh_runner.events import AuditFinished, Log, ModelStarted, RunFinished, from_epoch_ms
 from sqlmesh_runner.sinks.pipes import open_pipes
 
 EXTRAS = {"protocol_version": 1, "selection": "all", "models": {"m": {"asset_key": "a/m", "checks": {}}}, "standalone_audits": {}}
@@ -134,3 +134,33 @@ def test_messages_of_many_threads_stay_whole_and_in_order(tmp_path: Path) -> Non
     sink.close()
 
     assert [message["seq"] for message in _messages(tmp_path)] == list(range(202))
+
+
+def test_a_standalone_audit_that_fails_and_has_no_check_is_logged(tmp_path: Path) -> None:
+    sink = open_pipes(_environ(tmp_path))
+    for failing_rows in (0, 2):
+        sink.emit(
+            AuditFinished(
+                model="totals",
+                standalone=True,
+                audit_id="totals:1",
+                audit="totals",
+                args={},
+                blocking=False,
+                passed=not failing_rows,
+                failing_rows=failing_rows,
+                batches=1,
+                duration=0.1,
+                interval_start=None,
+                interval_end=None,
+                query=None,
+                dialect=None,
+                error=None,
+                note=None,
+            )
+        )
+    sink.close()
+
+    (said,) = _messages(tmp_path)[1:-1]
+    assert said["params"]["level"] == "WARNING"
+    assert said["params"]["message"] == "Standalone audit totals, which has no check in this run, failed: 2 rows."

@@ -30,7 +30,7 @@ def test_nothing_is_cancelled_before_a_batch_began_or_after_it_ended() -> None:
     queries = _serving(cursor=SimpleNamespace(interrupt=pytest.fail))
     queries.cancel()
     queries.begin(None)
-    queries.end()
+    queries.end(None)
 
     queries.cancel()
 
@@ -49,23 +49,32 @@ def adapter() -> EngineAdapter:
     return create_engine_adapter(duckdb.connect, "duckdb")
 
 
-def test_the_query_that_failed_is_known_without_sqlmeshs_mark(adapter: EngineAdapter) -> None:
-    queries = RunningQueries()
-    queries.begin(None)
-    with queries.watch(), pytest.raises(duckdb.CatalogException, match="nowhere"):
-        adapter.execute("/* SQLMESH_RUN: 0a1b */ SELECT * FROM nowhere")
+def _error_of(adapter: EngineAdapter, sql: str) -> BaseException:
+    with RunningQueries().watch(), pytest.raises(duckdb.CatalogException, match="nowhere") as raised:
+        adapter.execute(sql)
+    error: BaseException = raised.value
+    return error
 
-    assert queries.end() == "SELECT * FROM nowhere"
-    assert queries.end() is None
+
+def test_the_query_that_failed_is_known_without_sqlmeshs_mark(adapter: EngineAdapter) -> None:
+    error = _error_of(adapter, "/* SQLMESH_RUN: 0a1b */ SELECT * FROM nowhere")
+
+    assert RunningQueries().end(error) == "SELECT * FROM nowhere"
+    assert RunningQueries().end(None) is None
+
+
+@pytest.mark.parametrize("stated", [True, False])
+def test_the_query_is_known_of_what_was_raised_because_of_it_and_of_nothing_else(adapter: EngineAdapter, *, stated: bool) -> None:
+    outer, other = ValueError("no rows"), ValueError("the service is down")
+    setattr(outer, "__cause__" if stated else "__context__", _error_of(adapter, "SELECT * FROM nowhere"))
+
+    assert RunningQueries().end(outer) == "SELECT * FROM nowhere"
+    assert RunningQueries().end(other) is None
 
 
 def test_a_query_of_many_rows_is_cut(adapter: EngineAdapter) -> None:
-    queries = RunningQueries()
-    queries.begin(None)
-    with queries.watch(), pytest.raises(duckdb.CatalogException, match="nowhere"):
-        adapter.execute("INSERT INTO nowhere VALUES " + "(1), " * 10_000 + "(1)")
+    failed = RunningQueries().end(_error_of(adapter, "INSERT INTO nowhere VALUES " + "(1), " * 10_000 + "(1)"))
 
-    failed = queries.end()
     assert failed is not None
     assert failed.endswith("characters in all)")
     assert len(failed) < 11_000

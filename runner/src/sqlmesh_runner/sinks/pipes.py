@@ -175,9 +175,14 @@ class PipesSink(Sink):
             self._context.report_asset_materialization(metadata, data_version=event.data_version, asset_key=model["asset_key"])
 
     def _check(self, event: events.AuditFinished) -> None:
-        for asset_key, name in self._checks(event.model, event.audit_id):
+        fails_model = event.blocking or event.error
+        checks = self._checks(event.model, event.audit_id)
+        if event.standalone and not checks and not event.passed:
+            found = event.error or f"{event.failing_rows} rows"
+            self._context.log.warning(f"Standalone audit {event.audit}, which has no check in this run, failed: {found}.")
+        for asset_key, name in checks:
             self._context.report_asset_check(
-                name, event.passed, "ERROR" if event.blocking else "WARN", check_metadata(event), asset_key=asset_key
+                name, event.passed, "ERROR" if fails_model else "WARN", check_metadata(event), asset_key=asset_key
             )
 
     def _checks(self, model: str, audit_id: str) -> list[tuple[str, str]]:

@@ -39,7 +39,7 @@ class TerminalSink(Sink):
         match event:
             case events.ModelMaterialized():
                 row = self._row(event.model)
-                row.outcome = "materialized" if event.complete else "partly"
+                row.outcome = row.outcome or ("materialized" if event.complete else "partly")  # `failed` stays
                 row.batches = f"{event.batches}/{event.batches_planned}"
                 row.rows = event.row_count if event.row_count is not None else event.rows_processed
                 row.seconds = event.duration

@@ -1,0 +1,6 @@
+MODEL (
+  name marts.behind,
+  kind FULL
+);
+
+SELECT id FROM marts.in_steps

@@ -1,0 +1,3 @@
+MODEL (name marts.first, kind FULL);
+
+SELECT 1 AS id

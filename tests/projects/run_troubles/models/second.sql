@@ -1,0 +1,3 @@
+MODEL (name marts.second, kind FULL);
+
+SELECT id FROM marts.first
