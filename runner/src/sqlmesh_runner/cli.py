@@ -5,6 +5,8 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +25,7 @@ _EPILOG = """exit codes:
   0    done, or nothing to do
   1    models or audits failed
   2    wrong usage or configuration
-  3    environment not planned, or its state does not fit this SQLMesh
+  3    environment not planned, its plan not finished, or its state does not fit this SQLMesh
   4    warehouse or state unreachable
   130  interrupted (SIGINT, or the starting process is gone); 143 by SIGTERM
 """
@@ -51,12 +53,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"sqlmesh-runner {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    _add_manifest(commands.add_parser("manifest", help="describe the project's files as JSON, without connecting anywhere"))
-    _add_run(commands.add_parser("run", help="evaluate and audit what is due in an environment"))
-    audit = commands.add_parser("audit", help="audit what is recorded in an environment, evaluating nothing")
-    _add_selection(audit)
-    _add_reporting(audit)
-    _add_common(commands.add_parser("doctor", help="check versions, project, connections and environment, and say what to do"))
+    for name, add_options, text in (
+        ("manifest", _add_manifest, "describe the project's files as JSON, without connecting anywhere"),
+        ("run", _add_run, "evaluate and audit what is due in an environment, as it was last planned"),
+        ("audit", _add_audit, "audit what is recorded in an environment, evaluating nothing"),
+        ("doctor", _add_common, "check versions, project, connections and environment, and say what to do"),
+    ):
+        description = f"{text[0].upper()}{text[1:]}."
+        add_options(commands.add_parser(name, help=text, description=description, epilog=_EPILOG, formatter_class=parser.formatter_class))
     return parser
 
 
@@ -77,10 +81,15 @@ def _add_manifest(parser: argparse.ArgumentParser) -> None:
 def _add_selection(parser: argparse.ArgumentParser) -> None:
     _add_common(parser)
     add = parser.add_argument
-    add("--select", nargs="+", action="extend", metavar="FQN", help="exactly these models, nothing upstream (default: all)")
+    add("--select", nargs="+", action="extend", metavar="MODEL", help="exactly these models, nothing upstream (default: all)")
     add("--start", metavar="TIME", help="the first time to look at (default: SQLMesh's)")
     add("--end", metavar="TIME", help="the last time to look at (default: now)")
     add("--execution-time", metavar="TIME", help="what counts as now (default: now)")
+
+
+def _add_audit(parser: argparse.ArgumentParser) -> None:
+    _add_selection(parser)
+    _add_reporting(parser)
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
@@ -129,15 +138,19 @@ def _manifest(options: argparse.Namespace) -> int:
 
 def _manifest_text(options: argparse.Namespace) -> str:
     from sqlmesh_runner.manifest import build_manifest, dump
+    from sqlmesh_runner.project import require_project, sqlmesh_errors
+    from sqlmesh_runner.variables import naming_missing_variables
 
-    return dump(
-        build_manifest(
-            paths=_directories(options),
+    directories = _directories(options)
+    require_project(directories)
+    with naming_missing_variables(directories), sqlmesh_errors("Reading the project's files", otherwise=ConfigurationError):
+        manifest = build_manifest(
+            paths=directories,
             gateway=options.gateway,
-            environment=options.environment or "prod",
+            environment=options.environment,
             column_lineage=options.column_lineage,
         )
-    )
+    return dump(manifest)
 
 
 def _write_whole(text: str, output: Path) -> None:
@@ -145,11 +158,14 @@ def _write_whole(text: str, output: Path) -> None:
     draft = output.with_name(f".{output.name}.{os.getpid()}")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(text)
+        draft.write_text(text, encoding="utf-8")
         draft.replace(output)
     except OSError as exc:
         msg = f"The manifest can't be written to {output}: {exc.strerror}. Give --output a file that may be written."
         raise ConfigurationError(msg) from exc
+    finally:
+        with suppress(OSError):  # replaced, or never made
+            draft.unlink()
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -162,7 +178,7 @@ def _run(options: argparse.Namespace) -> int:
     job = prepare_job(options, _directories(options), stop, os.environ)
 
     def work() -> int:
-        return job.perform(_evaluate if options.command == "run" else _audit)
+        return job.perform(partial(_perform, options.command))
 
     code = supervise(work, stop=stop, cancel=job.cancel, abandon=job.recorder.abandon, grace=options.cancel_grace)
     job.sink.close()
@@ -174,19 +190,14 @@ def _run(options: argparse.Namespace) -> int:
     return code
 
 
-def _evaluate(job: "Job") -> None:
-    import_sqlmesh()
-    from sqlmesh_runner.run import evaluate, in_project
-
-    in_project(job, evaluate)
-
-
-def _audit(job: "Job") -> None:
+def _perform(command: str, job: "Job") -> None:
     import_sqlmesh()
     from sqlmesh_runner.audit import audit
-    from sqlmesh_runner.run import in_project
+    from sqlmesh_runner.project import require_times
+    from sqlmesh_runner.run import evaluate, in_project
 
-    in_project(job, audit)
+    require_times(start=job.options.start, end=job.options.end, execution_time=job.options.execution_time)
+    in_project(job, audit if command == "audit" else evaluate)
 
 
 def _print_error(error: BaseException, *, debug: bool) -> None:

@@ -10,13 +10,12 @@ from sqlmesh import Context
 
 from sqlmesh_runner import PROTOCOL_VERSION, __version__
 from sqlmesh_runner.console import SilentConsole
-from sqlmesh_runner.errors import EXIT_DONE, RunnerError, UnreachableError, describe
+from sqlmesh_runner.errors import EXIT_DONE, ConfigurationError, RunnerError, UnreachableError, describe
 from sqlmesh_runner.project import held_environment, open_project
 
 __all__ = ["examine"]
 
 _DUCKDB_2: Final = 2
-_FIRST_WITH_DUCKDB_CAPPED: Final = (0, 236, 4)
 
 
 def examine(directories: Sequence[Path], *, gateway: str | None, environment: str | None) -> int:
@@ -42,18 +41,17 @@ def examine(directories: Sequence[Path], *, gateway: str | None, environment: st
 def _versions() -> None:
     packages = ["sqlmesh", "sqlglot", "dagster-pipes", "duckdb"]
     _ok("versions", ", ".join(f"{name} {version(name)}" for name in packages))
-    if int(version("duckdb").partition(".")[0]) >= _DUCKDB_2 and _release(version("sqlmesh")) < _FIRST_WITH_DUCKDB_CAPPED:
-        print("problem  DuckDB 2 fails SQLMesh's audits (`unfinished result`). Install `duckdb<2`, or SQLMesh 0.236.4 or later.")  # noqa: T201
-    for name in ("dagster", "dagster-dbt"):
-        try:
-            found = version(name)
-        except PackageNotFoundError:
-            continue
-        print(f"problem  {name} {found} is installed beside SQLMesh. The runner wants an environment of its own.")  # noqa: T201
+    beside = [name for name in ("dagster", "dagster-dbt") if _is_installed(name)]
+    if beside:
+        _say("warning", "versions", f"{' and '.join(beside)} beside SQLMesh: their dependencies clash, give the runner its own environment")
 
 
-def _release(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(".")[:3] if part.isdigit())
+def _is_installed(name: str) -> bool:
+    try:
+        version(name)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def _connections(context: Context) -> None:
@@ -62,6 +60,9 @@ def _connections(context: Context) -> None:
     _ok("project", ", ".join(str(path) for path in context.configs))
     gateway = context.selected_gateway or "default"
     _ok("gateway", f"{gateway}: {warehouse.type_}, {warehouse.concurrent_tasks} tasks at a time; state in {state.type_}")
+    if "duckdb" in {warehouse.type_, state.type_} and int(version("duckdb").partition(".")[0]) >= _DUCKDB_2:
+        msg = f"DuckDB {version('duckdb')} fails SQLMesh's audits (`unfinished result`). Install `duckdb<2`."
+        raise ConfigurationError(msg)
 
 
 def _warehouse(context: Context) -> None:
@@ -74,4 +75,8 @@ def _warehouse(context: Context) -> None:
 
 
 def _ok(what: str, text: str) -> None:
-    print(f"ok       {what}: {text}")  # noqa: T201
+    _say("ok", what, text)
+
+
+def _say(verdict: str, what: str, text: str) -> None:
+    print(f"{verdict:<8} {what}: {text}")  # noqa: T201

@@ -78,10 +78,14 @@ def cause(error: BaseException) -> BaseException:
 
 
 def describe(error: BaseException) -> str:
-    """Give an error's own words; its class where it has none."""
+    """Give an error's own words, with its class where they are none or only a key."""
     audit_errors = getattr(error, "errors", None)  # NodeAuditsErrors: its own text only lists names
     if type(error).__name__ == "NodeAuditsErrors" and audit_errors:
         return "; ".join(str(each) for each in audit_errors)
+    if isinstance(error, SystemExit):
+        return f"sys.exit({error.code!r}) was called"
+    if isinstance(error, KeyError):
+        return f"KeyError: {error}"
     return str(error).strip() or type(error).__name__
 
 

@@ -31,7 +31,7 @@ def build_manifest(
     *,
     paths: Sequence[Path],
     gateway: str | None = None,
-    environment: str = "prod",
+    environment: str | None = None,
     column_lineage: bool = False,
 ) -> Manifest:
     """Read the project in `paths` and describe it. Neither state nor warehouse is asked.
@@ -42,7 +42,7 @@ def build_manifest(
     Args:
         paths: the project's directories; the first one's gateway and connection hold, as in `sqlmesh -p A -p B`.
         gateway: None for the project's default.
-        environment: the one that `relation` refers to.
+        environment: the one that `relation` refers to; None for the project's default target environment.
         column_lineage: whether to trace each column; kept per data hash in `column_lineage.json` of SQLMesh's cache folder.
 
     Raises:
@@ -114,8 +114,8 @@ def _rare_collections() -> Iterator[None]:
         gc.set_threshold(*thresholds)
 
 
-def _describe(context: Context, directories: Sequence[Path], *, environment: str, column_lineage: bool) -> Manifest:
-    naming = _naming(context, environment)
+def _describe(context: Context, directories: Sequence[Path], *, environment: str | None, column_lineage: bool) -> Manifest:
+    naming = _naming(context, environment or context.config.default_target_environment)
     writer = NodeWriter(directories=directories, naming=naming)
     lineages = _lineages(context) if column_lineage else {}
     manifest: Manifest = {

@@ -1,6 +1,7 @@
 """SQLMesh's models and audits as entries of the manifest."""
 
 import logging
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -10,7 +11,7 @@ from typing import Any, Final
 from sqlglot import exp
 from sqlmesh.core.audit.definition import Audit, StandaloneAudit
 from sqlmesh.core.environment import EnvironmentNamingInfo
-from sqlmesh.core.model import Model
+from sqlmesh.core.model import FullKind, Model
 from sqlmesh.core.node import _Node
 from sqlmesh.core.snapshot.definition import QualifiedViewName
 
@@ -29,6 +30,10 @@ __all__ = ["NodeWriter"]
 _log = logging.getLogger(__name__)
 
 _KIND_LEFT_OUT: Final = {"name", "dialect", "definition", "path"}  # said elsewhere, or code, or a path of this machine
+_TIME_VARIABLE: Final = re.compile(
+    r"(?:@\{?|\{[{%][^{}]*\b)(?:start|end|execution)_(?:dt|dtntz|date|ds|ts|tstz|hour|epoch|millis)\b", re.IGNORECASE
+)
+"""One of SQLMesh's times in a query, as a macro variable or in Jinja. Without a run, SQLMesh puts 1970-01-01 in its place."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +93,7 @@ class NodeWriter:
             "fqn": audit.fqn,
             "name": audit.name,
             "id": audit_id(audit.name, {}),
-            "query": _rendered(audit.render_audit_query, written=audit, of=audit.name),
+            "query": _query(audit.render_audit_query, written=audit, of=audit.name),
             "dialect": audit.dialect,
             "blocking": audit.blocking,
             "skip": audit.skip,
@@ -163,18 +168,21 @@ def _columns(model: Model) -> list[ColumnEntry]:
 
 
 def _audits(model: Model) -> list[AuditEntry]:
-    """Describe a model's audits in their order; of identical uses the first."""
+    """Describe a model's audits in their order; of identical uses the first, or the first that blocks."""
     entries: dict[str, AuditEntry] = {}
     for audit, args in model.audits_with_args:
         identifier = audit_id(audit.name, args)
-        if identifier not in entries:
-            entries[identifier] = _audit(model, audit, args, identifier)
+        entry = _audit(model, audit, args, identifier)
+        if identifier not in entries or (entry["blocking"] and not entries[identifier]["blocking"]):
+            entries[identifier] = entry
     return list(entries.values())
 
 
 def _audit(model: Model, audit: Audit, args: Mapping[str, exp.Expression], identifier: str) -> AuditEntry:
     own_blocking = args.get("blocking")
     others = {name: value for name, value in args.items() if name != "blocking"}
+    # For models by time range, SQLMesh has the audit read a batch's interval. Here there is none to name.
+    whole = model.copy(update={"kind": FullKind()})
     return {
         "id": identifier,
         "name": audit.name,
@@ -182,7 +190,7 @@ def _audit(model: Model, audit: Audit, args: Mapping[str, exp.Expression], ident
         # As SnapshotEvaluator._audit decides it.
         "blocking": own_blocking == exp.true() if own_blocking else audit.blocking,
         "skip": audit.skip,
-        "query": _rendered(lambda: model.render_audit_query(audit, **others), written=audit, of=audit.name, dialect=model.dialect),
+        "query": _query(lambda: whole.render_audit_query(audit, **others), written=audit, of=audit.name, dialect=model.dialect),
         "dialect": audit.dialect or model.dialect,
         "description": getattr(audit, "description", None) or None,
     }
@@ -191,18 +199,21 @@ def _audit(model: Model, audit: Audit, args: Mapping[str, exp.Expression], ident
 def _model_query(model: Model) -> str | None:
     if not model.is_sql:
         return None
-    return _rendered(model.render_query, written=model, of=model.name)
+    return _query(model.render_query, written=model, of=model.name)
 
 
-def _rendered(render: Callable[[], exp.Expression | None], *, written: Any, of: str, dialect: str = "") -> str:
-    """Give a query with its macros expanded; as written where it can't be rendered without the warehouse."""
+def _query(render: Callable[[], exp.Expression | None], *, written: Any, of: str, dialect: str = "") -> str:
+    """Give a query with its macros expanded; as written where that takes the warehouse, or a time, which files don't have."""
     dialect = dialect or written.dialect
+    as_written = str(written.query.sql(dialect=dialect, pretty=True))
+    if _TIME_VARIABLE.search(as_written):
+        return as_written
     try:
         query = render()
     except Exception:  # noqa: BLE001 - a macro is the user's code; what it raises does not make the model less real
         _log.debug("The query of %s can't be rendered from files alone", of, exc_info=True)
         query = None
-    return str((query or written.query).sql(dialect=dialect, pretty=True))
+    return as_written if query is None else str(query.sql(dialect=dialect, pretty=True))
 
 
 def _sql_texts(expressions: Iterable[exp.Expression], dialect: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 import gc
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from sqlmesh.core.config import ConnectionConfig
 from sqlmesh.core.console import Console, set_console
 from sqlmesh.core.environment import Environment
 from sqlmesh.core.snapshot import Snapshot
+from sqlmesh.utils.date import to_datetime
 from sqlmesh.utils.errors import ConfigError
 
 from sqlmesh_runner.errors import (
@@ -23,10 +24,17 @@ from sqlmesh_runner.errors import (
     describe,
     is_connection_error,
 )
+from sqlmesh_runner.variables import CONFIG_FILES, naming_missing_variables
 
-__all__ = ["held_environment", "hydrated_snapshots", "open_project", "path_in_project", "sqlmesh_errors"]
-
-_CONFIG_FILES = ("config.yaml", "config.yml", "config.py", "sqlmesh.yaml", "sqlmesh.yml", "dbt_project.yml")
+__all__ = [
+    "held_environment",
+    "hydrated_snapshots",
+    "open_project",
+    "path_in_project",
+    "require_project",
+    "require_times",
+    "sqlmesh_errors",
+]
 
 
 class _ExactContext(Context):  # type: ignore[misc]  # SQLMesh is not followed by mypy
@@ -47,34 +55,61 @@ def open_project(directories: Sequence[Path], *, gateway: str | None, console: C
 
     Raises:
         ConfigurationError: there is no project, or its configuration is wrong, or it has no such gateway.
+        UnreachableError: something that the project's configuration asks for doesn't answer.
     """
     directories = [directory.absolute() for directory in directories]
-    _require_project(directories)
+    require_project(directories)
     os.chdir(directories[0])
     set_console(console)
-    try:
-        context = _ExactContext(paths=[str(directory) for directory in directories], gateway=gateway, load=False)
-    except Exception as exc:
-        msg = f"The SQLMesh project in {', '.join(map(str, directories))} can't be opened: {describe(exc)}"
-        raise (UnreachableError if is_connection_error(exc) else ConfigurationError)(msg) from exc
-    try:
-        yield context
-    finally:
-        context.close()  # or DuckDB leaves a write-ahead log behind
+    with naming_missing_variables(directories):
+        with sqlmesh_errors(f"Opening the SQLMesh project in {', '.join(map(str, directories))}", otherwise=ConfigurationError):
+            context = _ExactContext(paths=[str(directory) for directory in directories], gateway=gateway, load=False)
+        try:
+            yield context
+        finally:
+            context.close()  # or DuckDB leaves a write-ahead log behind
 
 
-def _require_project(directories: Sequence[Path]) -> None:
+def require_project(directories: Sequence[Path]) -> None:
+    """See that each directory has a SQLMesh project's configuration in it.
+
+    Raises:
+        ConfigurationError: one is not there, or has none.
+    """
     for directory in directories:
         if not directory.is_dir():
             msg = f"There is no directory {directory}. Give the SQLMesh project's with --project-dir."
             raise ConfigurationError(msg)
-        if not any((directory / name).is_file() for name in _CONFIG_FILES):
+        if not any((directory / name).is_file() for name in CONFIG_FILES):
             msg = f"There is no SQLMesh project in {directory} (no config.yaml or config.py). Give the project's directory with --project-dir."
             raise ConfigurationError(msg)
 
 
-def held_environment(context: Context, name: str | None) -> Environment:
+def require_times(**times: str | None) -> None:
+    """See that SQLMesh understands the command line's times; later, it would be a model's or the whole run's failure.
+
+    Raises:
+        ConfigurationError: it doesn't understand one.
+    """
+    for option, text in times.items():
+        if text is None:
+            continue
+        try:
+            to_datetime(text)
+        except Exception as exc:
+            msg = f"--{option.replace('_', '-')} {text!r} is no time: give a date or a time in UTC (2026-01-31, '2026-01-31 12:00'), or '1 week ago'."
+            raise ConfigurationError(msg) from exc
+
+
+def held_environment(context: Context, name: str | None, *, wait: Callable[[str, float], None] | None = None) -> Environment:
     """Give the environment as it was last planned, without creating or changing anything.
+
+    Args:
+        context: the project, as `open_project` gives it.
+        name: None for the project's default target environment.
+        wait: called while a plan is at work on the environment, with what is waited for and the seconds until it is looked at again, as
+            often as `sqlmesh run` would wait (`run.environment_check_interval` and `run.environment_check_max_wait` of the project's
+            configuration). The connections to the state are closed meanwhile: DuckDB would keep the plan out. None: do not wait.
 
     Raises:
         NotPlannedError: there is no state, it belongs to another SQLMesh, or the environment is not there or not finalized.
@@ -82,16 +117,12 @@ def held_environment(context: Context, name: str | None) -> Environment:
     """
     name = _environment_name(context, name)
     _require_databases(context, name)
-    try:
+    reading_state = f"Reading the state of {context.path} (gateway {context.selected_gateway})"
+    with sqlmesh_errors(reading_state, otherwise=UnreachableError):
         # Context.state_sync creates the state tables where there are none. This asks first, and hands over the same connection.
         state = context._new_state_sync()  # noqa: SLF001
         state.engine_adapter.fetchone("SELECT 1")  # a DuckDB file that can't be opened looks empty otherwise
         planned = state.get_versions(validate=False).schema_version > 0
-    except Exception as exc:
-        msg = f"The state of {context.path} can't be read (gateway {context.selected_gateway}): {describe(exc)}"
-        if "lock" in str(exc).lower() and "duckdb" in type(exc).__module__:
-            msg += " Another process has the DuckDB file open; DuckDB allows one at a time."
-        raise UnreachableError(msg) from exc
     if not planned:
         msg = f"The state of {context.path} (gateway {context.selected_gateway}) is empty: nothing was ever planned. Run `sqlmesh plan {name}`."
         raise NotPlannedError(msg)
@@ -101,18 +132,32 @@ def held_environment(context: Context, name: str | None) -> Environment:
     except Exception as exc:
         msg = f"The state of {context.path} does not fit this SQLMesh: {describe(exc)}"
         raise NotPlannedError(msg) from exc
-    environment = context.state_sync.get_environment(name)
-    if environment is None:
-        known = ", ".join(sorted(str(each.name) for each in context.state_sync.get_environments_summary())) or "none"
-        msg = f"Environment '{name}' was never planned (known: {known}). Run `sqlmesh plan {name}`."
-        raise NotPlannedError(msg)
-    if not environment.finalized_ts:
-        msg = (
-            f"Environment '{name}' is being changed by plan {environment.plan_id}, or that plan broke off. Wait for it; if none is at work, "
-            f"run `sqlmesh plan {name}` again."
-        )
-        raise NotPlannedError(msg)
-    return environment
+    with sqlmesh_errors(reading_state, otherwise=UnreachableError):
+        return _finalized(context, name, wait)
+
+
+def _finalized(context: Context, name: str, wait: Callable[[str, float], None] | None) -> Environment:
+    interval, longest = context.config.run.environment_check_interval, context.config.run.environment_check_max_wait
+    waits = max(1, longest // interval) if wait else 0  # as Context.run counts them
+    while True:
+        environment = context.state_sync.get_environment(name)
+        if environment is None:
+            known = ", ".join(sorted(str(each.name) for each in context.state_sync.get_environments_summary())) or "none"
+            msg = f"Environment '{name}' was never planned (known: {known}). Run `sqlmesh plan {name}`."
+            raise NotPlannedError(msg)
+        if environment.finalized_ts:
+            return environment
+        what = f"Environment '{name}' is being changed by plan {environment.plan_id}, or that plan broke off"
+        remedy = f"If no plan is at work, run `sqlmesh plan {name}` again."
+        if wait is None:
+            msg = f"{what}. {remedy}"
+            raise NotPlannedError(msg)
+        if not waits:
+            msg = f"{what}; it was waited for as long as `run.environment_check_max_wait` of the project says ({longest} s). {remedy}"
+            raise NotPlannedError(msg)
+        waits -= 1
+        context.state_sync.close()
+        wait(f"{what}: waiting, at most {longest} s in all, looking again in {interval} s. {remedy}", interval)
 
 
 def _environment_name(context: Context, name: str | None) -> str:
@@ -172,15 +217,16 @@ def path_in_project(context: Context, recorded: Path | None) -> str | None:
 
 
 @contextmanager
-def sqlmesh_errors(doing: str) -> Iterator[None]:
-    """Translate what SQLMesh raises while `doing` something into the runner's errors."""
+def sqlmesh_errors(doing: str, *, otherwise: type[RunnerError] = RunError) -> Iterator[None]:
+    """Translate what SQLMesh raises while `doing` something into the runner's errors; `otherwise` is what an unknown one means there."""
     try:
         yield
     except RunnerError:
         raise
-    except ConfigError as exc:
-        msg = f"{doing} failed: {describe(exc)}"
-        raise ConfigurationError(msg) from exc
     except Exception as exc:
         msg = f"{doing} failed: {describe(exc)}"
-        raise (UnreachableError if is_connection_error(exc) else RunError)(msg) from exc
+        if "Could not set lock on file" in str(exc):  # DuckDB's words
+            msg += " Another process has the DuckDB file open; DuckDB allows one at a time."
+        if is_connection_error(exc):
+            raise UnreachableError(msg) from exc
+        raise (ConfigurationError if isinstance(exc, ConfigError) else otherwise)(msg) from exc

@@ -7,7 +7,7 @@ from typing import Any
 from sqlmesh_runner import PROTOCOL_VERSION
 from sqlmesh_runner.errors import ConfigurationError, NotPlannedError
 
-__all__ = ["Selection"]
+__all__ = ["Selection", "listed"]
 
 _LISTED = 20  # names in one message
 
@@ -61,17 +61,16 @@ class Selection:
     def resolved(self, held: Iterable[str], *, environment: str) -> "Selection":
         """Check the selection against what the environment holds, and spell names as SQLMesh does.
 
-        Names without quotes are taken for FQNs whose quotes were left out.
-
         Raises:
+            ConfigurationError: a name may mean several models.
             NotPlannedError: the environment does not hold one of them, and they are not to be left out.
         """
         by_plain_name = {name.replace('"', ""): name for name in held}
-        spelled = {name: by_plain_name.get(name.replace('"', "")) for name in self._looked_for()}
+        spelled = {name: _spelled(name, by_plain_name) for name in self._looked_for()}
         unknown = sorted(name for name, found in spelled.items() if found is None)
         if unknown and not self.skip_unplanned:
             msg = (
-                f"Environment '{environment}' does not hold {_listed(unknown)}. What is selected must have been promoted there: run "
+                f"Environment '{environment}' does not hold {listed(unknown)}. What is selected must have been promoted there: run "
                 f"`sqlmesh plan {environment}`, or make the manifest again if it was removed from the project."
             )
             raise NotPlannedError(msg)
@@ -86,7 +85,7 @@ class Selection:
     def left_out(self, environment: str) -> str:
         """Say what was left out because the environment does not hold it, and what to do about it."""
         return (
-            f"Environment '{environment}' does not hold {_listed(self.unplanned)}: left out. Run `sqlmesh plan {environment}` to have it run, "
+            f"Environment '{environment}' does not hold {listed(self.unplanned)}: left out. Run `sqlmesh plan {environment}` to have it run, "
             "or make the manifest again if it was removed from the project."
         )
 
@@ -95,6 +94,23 @@ class Selection:
         return asked | self.named if self.skip_unplanned else asked
 
 
-def _listed(names: Sequence[str]) -> str:
+def _spelled(name: str, held: Mapping[str, str]) -> str | None:
+    """Find what is held by its FQN, with its quotes or without them, or as a model's file has it: without the catalog, in any case.
+
+    Raises:
+        ConfigurationError: several models have that name.
+    """
+    exact = held.get(name.replace('"', ""))
+    if exact is not None or '"' in name or "." not in name:
+        return exact
+    found = sorted(fqn for plain, fqn in held.items() if f".{plain}".casefold().endswith(f".{name}".casefold()))
+    if len(found) > 1:
+        msg = f"{name} may be any of {listed(found)}. Select by the whole name."
+        raise ConfigurationError(msg)
+    return found[0] if found else None
+
+
+def listed(names: Sequence[str]) -> str:
+    """Name the first of many."""
     more = len(names) - _LISTED
     return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")

@@ -19,6 +19,8 @@ def prepare(deployment: Deployment, **settings: str) -> str:
     launcher = SubprocessLauncher(executable=deployment.environ()["SQLMESH_RUNNER"])
     with pytest.raises(LaunchError) as error:
         SQLMeshProject(deployment.project, launcher=launcher, **settings).prepare()  # type: ignore[arg-type]
+    assert "exit code 2" in str(error.value)
+    assert "Traceback" not in str(error.value)
     return str(error.value)
 
 
@@ -32,7 +34,7 @@ def test_no_project_there(deploy: Deploy) -> None:
     deployment = deploy("late")
     shutil.rmtree(deployment.project)
     deployment.project.mkdir()
-    assert str(deployment.project) in prepare(deployment)
+    assert f"Error: There is no SQLMesh project in {deployment.project}" in prepare(deployment)
 
 
 def test_a_model_with_invalid_sql_is_named_with_its_file(deploy: Deploy) -> None:

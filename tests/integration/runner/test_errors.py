@@ -2,6 +2,7 @@
 
 import base64
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -90,13 +91,40 @@ def test_an_environment_that_was_never_planned_is_not_created(orders: ProjectCop
     assert orders.sql("SELECT name FROM sqlmesh._environments") == [("prod",)]
 
 
-def test_a_plan_that_broke_off_is_not_waited_for(orders: ProjectCopy) -> None:
-    orders.sql("UPDATE sqlmesh._environments SET finalized_ts = NULL")
+def _with_a_plan_at_work(project: ProjectCopy, *, looks_every: int, at_most: int) -> ProjectCopy:
+    with (project.path / "config.yaml").open("a") as config:
+        config.write(f"run: {{environment_check_interval: {looks_every}, environment_check_max_wait: {at_most}}}\n")
+    project.sql("UPDATE sqlmesh._environments SET finalized_ts = NULL")
+    return project
 
-    run = orders.run(extras=extras())
+
+def test_a_plan_at_work_is_waited_for_as_long_as_the_project_says(orders: ProjectCopy) -> None:
+    run = _with_a_plan_at_work(orders, looks_every=1, at_most=2).run(extras=extras())
 
     assert run.code == 3
-    assert "or that plan broke off" in _error(run)
+    assert "or that plan broke off; it was waited for" in _error(run)
+    assert "(2 s). If no plan is at work, run `sqlmesh plan prod` again." in _error(run)
+    assert len([log for log in run.params("log") if "waiting, at most 2 s in all, looking again in 1 s" in log["message"]]) == 2
+
+
+def test_who_waits_for_a_plan_lets_it_have_the_database_and_can_be_stopped(orders: ProjectCopy) -> None:
+    _with_a_plan_at_work(orders, looks_every=3600, at_most=7200)
+
+    with orders.start("run", extras=extras()) as runner:
+        runner.wait_for_log("Environment 'prod' is being changed by plan")
+        orders.plan()
+        runner.signal(signal.SIGTERM)
+        run = runner.finish()
+
+    assert (run.code, run.end["outcome"], run.events("run_started")) == (143, "interrupted", [])
+    assert orders.run(extras=extras([ORDERS])).code == 0
+
+
+def test_doctor_does_not_wait_for_a_plan(orders: ProjectCopy) -> None:
+    doctor = _with_a_plan_at_work(orders, looks_every=3600, at_most=7200).command("doctor")
+
+    assert doctor.code == 3
+    assert doctor.stdout.splitlines()[-1].endswith("or that plan broke off. If no plan is at work, run `sqlmesh plan prod` again.")
 
 
 def test_a_selected_model_that_was_not_promoted_is_named_and_nothing_runs(orders: ProjectCopy) -> None:
@@ -214,6 +242,67 @@ def test_a_python_without_sqlmesh_is_said_with_its_path(orders: ProjectCopy, tmp
     assert run.code == 2
     assert "interpreted classes cannot inherit from compiled" in _error(run)
     assert sys.executable in _error(run)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["run", "--start"], ["run", "--end"], ["audit", "--start"], ["audit", "--execution-time"]], ids=" ".join
+)
+def test_a_time_that_is_none(orders: ProjectCopy, arguments: list[str]) -> None:
+    run = orders.command(*arguments, "garbage", extras=extras())
+
+    assert run.code == 2
+    assert f"{arguments[-1]} 'garbage' is no time" in _error(run)
+
+
+def test_a_manifest_of_a_model_with_invalid_sql_names_its_file(files: ProjectCopy) -> None:
+    (files.path / "models" / "bad.sql").write_text("MODEL (name marts.bad, kind FULL); SELECT FROM WHERE")
+
+    made = files.command("manifest")
+
+    assert (made.code, made.stdout) == (2, "")
+    assert f"{files.path}/models/bad.sql" in _error(made)
+
+
+def test_a_manifest_where_the_projects_own_code_breaks(files: ProjectCopy) -> None:
+    (files.path / "signals" / "broken.py").write_text("{}['missing']")
+
+    made = files.command("manifest")
+
+    assert made.code == 2
+    assert "Reading the project's files failed: KeyError: 'missing'" in _error(made)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--gateway", "nowhere"], "Missing gateway with name 'nowhere'"),
+        (["--project-dir", "nowhere"], "There is no directory"),
+        (["--project-dir", "models"], "There is no SQLMesh project in"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_manifest_of_what_is_not_there(files: ProjectCopy, arguments: list[str], said: str) -> None:
+    made = files.command("manifest", *arguments)
+
+    assert (made.code, made.stdout) == (2, "")
+    assert said in _error(made)
+
+
+def test_a_manifest_is_utf_8_whatever_the_locale(files: ProjectCopy) -> None:
+    (files.path / "models" / "named.sql").write_text("MODEL (name marts.named, description 'Größe'); SELECT 1 AS id", encoding="utf-8")
+
+    made = files.command("manifest", "-o", "made.json", environ={"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"})
+
+    assert made.code == 0, made.stderr
+    assert "Größe" in (files.path / "made.json").read_text(encoding="utf-8")
+
+
+def test_a_manifest_that_can_not_be_put_in_its_place_leaves_no_draft(files: ProjectCopy) -> None:
+    made = files.command("manifest", "-o", "models")
+
+    assert made.code == 2
+    assert "Give --output a file that may be written" in _error(made)
+    assert list(files.path.glob(".models*")) == []
 
 
 def test_wrong_usage_exits_with_two(orders: ProjectCopy) -> None:

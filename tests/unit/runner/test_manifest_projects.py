@@ -41,6 +41,21 @@ def test_several_project_folders_make_one_manifest_that_says_which_file_is_whose
     assert list(tmp_path.glob("**/*.db")) == []
 
 
+def test_queries_are_shown_with_their_macros_expanded_unless_that_takes_a_time(tmp_path: Path) -> None:
+    queries = {
+        "plain": "SELECT @EACH([a, b], c -> c), start_date FROM raw.t",
+        "by_name": "SELECT @{start_ds} AS day, @EACH([a, b], c -> c) FROM raw.t",
+        "by_jinja": "JINJA_QUERY_BEGIN; SELECT '{{ execution_ds }}' AS day, '{{ 1 + 1 }}' AS two; JINJA_END;",
+        "jinja": "JINJA_QUERY_BEGIN; SELECT '{{ 1 + 1 }}' AS two; JINJA_END;",
+    }
+    project = write_project(tmp_path / "p", config=DUCKDB, **{name: f"MODEL (name x.{name}); {sql}" for name, sql in queries.items()})
+    shown = {model["name"]: str(model["query"]) for model in build_manifest(paths=[project])["models"]}
+    assert '"a" AS "a",\n  "b" AS "b"' in shown["x.plain"]
+    assert "@EACH" in shown["x.by_name"]
+    assert "{{ execution_ds }}" in shown["x.by_jinja"]
+    assert "'2' AS \"two\"" in shown["x.jinja"]
+
+
 def test_no_warehouse_and_no_state_is_asked(tmp_path: Path) -> None:
     # The project has a name: SQLMesh by itself would look into the state for the models of other projects.
     project = write_project(tmp_path / "p", config=UNREACHABLE_POSTGRES, a="MODEL (name x.a); SELECT 1 AS id, y FROM x.raw")

@@ -39,6 +39,16 @@ def test_names_without_quotes_are_spelled_as_sqlmesh_does() -> None:
     assert resolved.audits.keys() == set(HELD[:2])
 
 
+@pytest.mark.parametrize("name", ["a.x", "A.X", "db.a.x", "DB.A.X"])
+def test_a_model_may_be_named_as_in_its_file(name: str) -> None:
+    assert Selection.from_names([name]).resolved(HELD, environment="prod").models == frozenset(HELD[:1])
+
+
+def test_a_name_that_several_models_have_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r'a\.x may be any of "db"\."a"\."x", "other"\."a"\."x"'):
+        Selection.from_names(["a.x"]).resolved([*HELD, '"other"."a"."x"'], environment="prod")
+
+
 def test_all_names_that_are_not_held_are_told() -> None:
     with pytest.raises(NotPlannedError, match=r"'dev' does not hold db\.a\.v, db\.a\.w\..*sqlmesh plan dev"):
         Selection.from_names(["db.a.x", "db.a.w", "db.a.v"]).resolved(HELD, environment="dev")
