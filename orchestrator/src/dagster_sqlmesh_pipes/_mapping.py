@@ -7,7 +7,7 @@ import dagster as dg
 
 from dagster_sqlmesh_pipes.errors import TranslationError
 from dagster_sqlmesh_pipes.manifest import Audit, Manifest, Model, StandaloneAudit
-from dagster_sqlmesh_pipes.translator import MappedExternalsTranslator, SQLMeshTranslator
+from dagster_sqlmesh_pipes.translator import SQLMeshTranslator, digest
 
 __all__ = ["ProjectMapping"]
 
@@ -41,27 +41,33 @@ class ProjectMapping:
     @cached_property
     def external_keys(self) -> Mapping[str, dg.AssetKey]:
         """The asset keys of the tables that SQLMesh only reads, by FQN."""
-        read = {fqn for model in self.models.values() for fqn in model.depends_on if fqn not in self.models}
-        return {fqn: _usable(self.translator.get_external_asset_key(fqn), fqn) for fqn in sorted(read)}
+        audited = (table for audit in self.manifest.standalone_audits for table in self.manifest.tables(audit.depends_on))
+        external = {*self._tables_read_by(self.models), *audited} - self.models.keys()
+        return {fqn: _usable(self.translator.get_external_asset_key(fqn), fqn) for fqn in sorted(external)}
 
-    def external_checks(self, fqns: Iterable[str]) -> Mapping[str, Mapping[str, tuple[dg.AssetCheckKey, Audit]]]:
-        """Give the audits of the EXTERNAL models that these models read, also through EMBEDDED ones, as in `checks`.
+    def external_checks(self, fqns: Iterable[str]) -> Mapping[str, Mapping[str, tuple[dg.AssetCheckKey, Audit | StandaloneAudit]]]:
+        """Give the audits that belong to the external tables that these models read, also through EMBEDDED ones, as in `checks`.
 
-        SQLMesh audits them before it runs what reads them. They are no checks of the step's, whose checks must be on its own assets.
+        They are no checks of the step's, whose checks must be on its own assets. There are those of EXTERNAL models, which SQLMesh audits
+        before it runs what reads them, and the standalone audits that read nothing but external tables, each on the first of them. Where no
+        model at all reads those, the audit goes with whatever is run.
         """
-        found: dict[str, Mapping[str, tuple[dg.AssetCheckKey, Audit]]] = {}
-        ahead, seen = list(fqns), set(fqns)
-        while ahead:
-            for fqn in self.models[ahead.pop()].depends_on:
-                model = self.manifest.get_model(fqn)
-                if model is None or model.materialized or fqn in seen:
-                    continue
-                seen.add(fqn)
-                if fqn in self.models:
-                    ahead.append(fqn)
-                elif model.is_external and model.audits:
-                    found[fqn] = self._checks_of(model, self.external_keys[fqn])
+        read, read_by_any = self._tables_read_by(fqns), self._tables_read_by(self.materialized)
+        found: dict[str, Mapping[str, tuple[dg.AssetCheckKey, Audit | StandaloneAudit]]] = {}
+        for fqn in read - self.models.keys():
+            model = self.manifest.get_model(fqn)
+            if model is not None and model.is_external and model.audits:
+                found[fqn] = self._checks_of(model, self.external_keys[fqn])
+        for audit in self.manifest.standalone_audits:
+            tables = self.manifest.tables(audit.depends_on)
+            if not tables or not self.materialized.isdisjoint(tables):
+                continue  # in `standalone_checks`, or it reads nothing
+            if not read.isdisjoint(tables) or read_by_any.isdisjoint(tables):
+                found[audit.fqn] = {audit.id: (self._check_key(self.external_keys[tables[0]], audit, ()), audit)}
         return dict(sorted(found.items()))
+
+    def _tables_read_by(self, fqns: Iterable[str]) -> set[str]:
+        return {*self.manifest.tables(table for fqn in fqns for table in self.models[fqn].depends_on)}
 
     @cached_property
     def checks(self) -> Mapping[str, Mapping[str, tuple[dg.AssetCheckKey, Audit]]]:
@@ -70,12 +76,12 @@ class ProjectMapping:
 
     @cached_property
     def standalone_checks(self) -> Mapping[str, tuple[StandaloneAudit, tuple[dg.AssetCheckKey, ...]]]:
-        """The checks of each standalone audit, by its FQN: one on each model that it reads."""
+        """The checks of each standalone audit, by its FQN: one on each model that it reads, also through EMBEDDED ones."""
         taken = {key for checks in self.checks.values() for key, _ in checks.values()}
         found = {}
         for audit in self.manifest.standalone_audits:
             keys = []
-            for fqn in audit.depends_on:
+            for fqn in self.manifest.tables(audit.depends_on):
                 if fqn in self.materialized:
                     key = self._check_key(self.asset_keys[fqn], audit, taken)
                     taken.add(key)
@@ -92,29 +98,27 @@ class ProjectMapping:
         return checks
 
     def _check_key(self, asset_key: dg.AssetKey, audit: Audit | StandaloneAudit, taken: Iterable[dg.AssetCheckKey]) -> dg.AssetCheckKey:
-        plain = dg.AssetCheckKey(asset_key, self.translator.get_check_name(audit, taken=False))
-        if plain not in taken:
-            return plain
-        return dg.AssetCheckKey(asset_key, self.translator.get_check_name(audit, taken=True))
+        names = [self.translator.get_check_name(audit, taken=is_taken) for is_taken in (False, True)]
+        # Audits whose names differ only in what is not legal, with the same arguments.
+        names.append(f"{names[-1]}_{digest(audit.fqn if isinstance(audit, StandaloneAudit) else audit.id)}")
+        keys = [dg.AssetCheckKey(asset_key, name) for name in names]
+        return next((key for key in keys if key not in taken), keys[-1])
 
     def _deps(self, model: Model) -> list[dg.AssetKey]:
-        own = self.asset_keys.get(model.fqn)
-        keys = [_usable(key, model.fqn) for key in self.translator.get_model_deps_with_external(self.manifest, model)]
-        return [key for key in dict.fromkeys(keys) if key != own]  # a model that reads itself is no dependency to Dagster
+        keys = {_usable(key, model.fqn) for key in self.translator.get_model_deps_with_external(self.manifest, model)}
+        return sorted(keys - {self.asset_keys[model.fqn]})  # a model that reads itself is no dependency to Dagster
 
     def _validate(self) -> None:
         owners: dict[dg.AssetKey, list[str]] = {}
         for fqn, key in self.asset_keys.items():
             owners.setdefault(key, []).append(fqn)
         for fqn, key in self.external_keys.items():
-            # Several tables may come from one Dagster asset, if somebody wrote code that says so. A template that does it lacks the name.
-            if key in self.fqns or isinstance(self.translator, MappedExternalsTranslator):
+            if key in self.fqns or not self.translator.shares_external_keys:
                 owners.setdefault(key, []).append(fqn)
         clashes = [f"{key.to_user_string()}: {', '.join(sorted(fqns))}" for key, fqns in owners.items() if len(fqns) > 1]
         if clashes:
-            template = self.translator.template if isinstance(self.translator, MappedExternalsTranslator) else None
-            source = f"external_asset_mapping={template!r}" if template else type(self.translator).__name__
-            msg = f"{source} gives several models one asset key. Give each its own:\n" + "\n".join(f"- {clash}" for clash in clashes)
+            listed = "\n".join(f"- {clash}" for clash in clashes)
+            msg = f"{self.translator.label} gives several models one asset key. Give each its own:\n{listed}"
             raise TranslationError(msg)
 
 

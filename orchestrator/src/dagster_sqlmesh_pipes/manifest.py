@@ -6,7 +6,7 @@ costs: no SQLMesh, no project files, no process.
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,25 +45,27 @@ class ModelKind(_Value):
         return self.name
 
     def __getattr__(self, item: str) -> Any:
-        # SQLMesh's ModelKind has one `is_<kind>` property per kind; translators written against it ask for those.
-        if item.startswith("is_"):
-            asked = item.removeprefix("is_").upper()
-            return self.name in _KIND_FAMILIES.get(asked, {asked})
-        return super().__getattr__(item)  # type: ignore[misc]  # pydantic's: extra fields
+        # The `is_…` properties of SQLMesh's ModelKindMixin; translators written against it ask for those.
+        kinds = _KINDS_THAT.get(item)
+        return super().__getattr__(item) if kinds is None else self.name in kinds  # type: ignore[misc]  # pydantic's: extra fields
+
+    @property
+    def is_materialized(self) -> bool:
+        """Tell whether it has a table of its own, as SQLMesh does: a VIEW has none."""
+        return self.name not in {"EMBEDDED", "EXTERNAL", "VIEW"}
 
 
-_KIND_FAMILIES = {
-    "SYMBOLIC": {"EMBEDDED", "EXTERNAL"},
-    "INCREMENTAL": {
-        "INCREMENTAL_BY_TIME_RANGE",
-        "INCREMENTAL_BY_UNIQUE_KEY",
-        "INCREMENTAL_BY_PARTITION",
-        "INCREMENTAL_UNMANAGED",
-        "SCD_TYPE_2",
-        "SCD_TYPE_2_BY_TIME",
-        "SCD_TYPE_2_BY_COLUMN",
-    },
-    "SCD_TYPE_2": {"SCD_TYPE_2", "SCD_TYPE_2_BY_TIME", "SCD_TYPE_2_BY_COLUMN"},
+_SINGLE_KINDS = (
+    "INCREMENTAL_BY_TIME_RANGE", "INCREMENTAL_BY_UNIQUE_KEY", "INCREMENTAL_BY_PARTITION", "INCREMENTAL_UNMANAGED", "FULL", "VIEW",
+    "SCD_TYPE_2_BY_COLUMN", "EMBEDDED", "SEED", "EXTERNAL", "CUSTOM", "MANAGED", "DBT_CUSTOM",
+)  # fmt: skip
+_SCD_TYPE_2 = {"SCD_TYPE_2", "SCD_TYPE_2_BY_TIME", "SCD_TYPE_2_BY_COLUMN"}
+_KINDS_THAT = {
+    **{f"is_{kind.lower()}": {kind} for kind in _SINGLE_KINDS},
+    "is_incremental": {kind for kind in _SINGLE_KINDS if kind.startswith("INCREMENTAL_")} | _SCD_TYPE_2,
+    "is_scd_type_2": _SCD_TYPE_2,
+    "is_scd_type_2_by_time": {"SCD_TYPE_2", "SCD_TYPE_2_BY_TIME"},
+    "is_symbolic": {"EMBEDDED", "EXTERNAL"},
 }
 
 
@@ -107,7 +109,7 @@ class StandaloneAudit(_Value):
     skip: bool = False
     cron: str = "@daily"
     cron_tz: str | None = None
-    depends_on: tuple[str, ...] = ()
+    depends_on: frozenset[str] = frozenset()
     owner: str | None = None
     tags: tuple[str, ...] = ()
     description: str | None = None
@@ -118,7 +120,8 @@ class StandaloneAudit(_Value):
 class Model(_Value):
     """A SQLMesh model, under SQLMesh's attribute names (`sqlmesh.core.model.Model`).
 
-    `relation` is the environment's view, dotted and unquoted. `materialized` is false for EMBEDDED and EXTERNAL models, which no run executes.
+    `relation` is the environment's view, dotted, quoted only where it must be; None for EMBEDDED models. `materialized` is false for EMBEDDED
+    and EXTERNAL models, which no run executes.
     """
 
     fqn: str
@@ -146,7 +149,7 @@ class Model(_Value):
     partitioned_by: tuple[str, ...] = ()
     clustered_by: tuple[str, ...] = ()
     grains: tuple[str, ...] = ()
-    depends_on: tuple[str, ...] = ()
+    depends_on: frozenset[str] = frozenset()
     signals: tuple[str, ...] = ()
     enabled: bool = True
     query: str | None = None
@@ -195,9 +198,30 @@ class Manifest(_Value):
     def _by_name(self) -> Mapping[str, Model]:
         return {model.name: model for model in self.models.values()}
 
-    def get_model(self, name_or_fqn: str) -> Model | None:
-        """Find a model by FQN or name; None when the project has none."""
-        return self.models.get(name_or_fqn) or self._by_name.get(name_or_fqn)
+    def get_model(self, name_or_fqn: str, raise_if_missing: bool = False) -> Model | None:  # noqa: FBT001, FBT002 - as SQLMesh's Context
+        """Find a model by FQN or name; None when the project has none.
+
+        Raises:
+            ManifestError: it has none, and `raise_if_missing`.
+        """
+        model = self.models.get(name_or_fqn) or self._by_name.get(name_or_fqn)
+        if model is None and raise_if_missing:
+            msg = f"The manifest has no model {name_or_fqn}. If the project has it, make the manifest again with `sqlmesh-runner manifest`."
+            raise ManifestError(msg)
+        return model
+
+    def tables(self, fqns: Iterable[str]) -> list[str]:
+        """Give the FQNs of the tables behind these, sorted: in place of an EMBEDDED model, which is only a part of queries, what it reads."""
+        ahead, seen = list(fqns), set[str]()
+        while ahead:
+            fqn = ahead.pop()
+            if fqn not in seen:
+                seen.add(fqn)
+                ahead.extend(self.models[fqn].depends_on if self._is_embedded(fqn) else ())
+        return sorted(fqn for fqn in seen if not self._is_embedded(fqn))
+
+    def _is_embedded(self, fqn: str) -> bool:
+        return fqn in self.models and self.models[fqn].kind.name == "EMBEDDED"
 
 
 def load_manifest(path: str | Path) -> Manifest:

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 from dagster_sqlmesh_pipes.errors import ManifestError
@@ -76,15 +77,14 @@ class SQLMeshProject:
 
     @property
     def local_dirs(self) -> list[Path]:
-        """Give the project's folders, if they are on this machine; code references and freshness need them."""
+        """Give those of the project's folders that are on this machine; freshness is told by their files."""
         return [Path(folder) for folder in self.project_dirs if Path(folder).is_dir()]
 
-    @property
-    def runner_arguments(self) -> list[str]:
-        """Give the runner's arguments that name this project, gateway and environment."""
+    def runner_arguments(self, environment: str | None = None) -> list[str]:
+        """Give the runner's arguments that name this project, gateway and environment, or another environment."""
         folders = [part for folder in self.project_dirs for part in ("--project-dir", folder)]
         gateway = ["--gateway", self.gateway] if self.gateway else []
-        return [*folders, *gateway, "--environment", self.environment]
+        return [*folders, *gateway, "--environment", environment or self.environment]
 
     def manifest(self) -> Manifest:
         """Read the manifest.
@@ -102,7 +102,7 @@ class SQLMeshProject:
         """
         lineage = ["--column-lineage"] if self.column_lineage else []
         inputs = self._inputs()
-        content = self.launcher.run_to_end(["manifest", *self.runner_arguments, *lineage])
+        content = self.launcher.run_to_end(["manifest", *self.runner_arguments(), *lineage])
         self.manifest_path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = self.manifest_path.with_name(f".{self.manifest_path.name}.{os.getpid()}")
         unfinished.write_text(content, encoding="utf-8")
@@ -121,10 +121,11 @@ class SQLMeshProject:
             self.prepare()
 
     def is_stale(self) -> bool:
-        """Tell whether the manifest is missing, or the project's files or these settings are not those that it was made from."""
+        """Tell whether the manifest can't be read, or is not made from the project's files, these settings and by this version."""
         try:
-            return not self.manifest_path.exists() or self._inputs_path.read_text(encoding="utf-8") != self._inputs()
-        except OSError:
+            self.manifest()
+            return self._inputs_path.read_text(encoding="utf-8") != self._inputs()
+        except (ManifestError, OSError):
             return True
 
     @property
@@ -132,9 +133,10 @@ class SQLMeshProject:
         return self.manifest_path.with_suffix(".inputs")
 
     def _inputs(self) -> str:
-        """Digest what a manifest is made from: names, sizes and times of the project's files, and the settings."""
+        """Digest what a manifest is made from: names, sizes and times of the project's files, the settings, and this package's version."""
         files = sorted((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in _project_files(self.local_dirs))
-        return hashlib.sha256(repr([self.runner_arguments, self.column_lineage, files]).encode()).hexdigest()
+        inputs = [version("dagster-sqlmesh-pipes"), self.runner_arguments(), self.column_lineage, files]
+        return hashlib.sha256(repr(inputs).encode()).hexdigest()
 
 
 def _absolute_where_local(folders: Iterable[str | Path]) -> tuple[str, ...]:

@@ -3,21 +3,42 @@
 import itertools
 import json
 import queue
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import dagster as dg
 from pydantic import Field, PrivateAttr
 
 from dagster_sqlmesh_pipes.launchers.base import Exit, Invocation, Launcher, LaunchRequest
 
-__all__ = ["FakeLauncher", "message"]
+__all__ = ["FakeLauncher", "check", "finished", "materialization", "message"]
 
 _END = None
+
+Messages = Sequence[Mapping[str, Any] | bytes]
+"""Messages, or raw lines."""
 
 
 def message(method: str, **params: Any) -> dict[str, Any]:
     """Make a Pipes message, without its number."""
     return {"__dagster_pipes_version": "0.1", "method": method, "params": params}
+
+
+def materialization(key: str | dg.AssetKey, **metadata: Any) -> dict[str, Any]:
+    """Say that a model was run. `key` is its asset's: `shop/orders`."""
+    return message("report_asset_materialization", asset_key=_escaped(key), metadata=_metadata(metadata), data_version=None)
+
+
+def check(key: str | dg.AssetKey, name: str, *, passed: bool, severity: str = "ERROR", **metadata: Any) -> dict[str, Any]:
+    """Say an audit's verdict, by the names of its asset and check. `severity` is `ERROR` for a blocking audit, else `WARN`."""
+    return message(
+        "report_asset_check", asset_key=_escaped(key), check_name=name, passed=passed, severity=severity, metadata=_metadata(metadata)
+    )
+
+
+def finished(outcome: str = "success", **payload: Any) -> dict[str, Any]:
+    """Say how the run ended: `success`, `nothing_to_do`, `failed`, `interrupted` or `error`."""
+    return message("report_custom_message", payload={"type": "run_finished", "outcome": outcome, **payload})
 
 
 class FakeLauncher(Launcher):
@@ -27,17 +48,13 @@ class FakeLauncher(Launcher):
 
     Example:
         ```python
-        launcher = FakeLauncher(
-            messages=[
-                message("report_asset_materialization", asset_key="shop/orders", metadata={}, data_version=None),
-                message("report_custom_message", payload={"type": "run_finished", "outcome": "success"}),
-            ]
-        )
+        launcher = FakeLauncher(messages=[materialization("shop/orders"), check("shop/orders", "not_null", passed=True), finished()])
         ```
     """
 
-    messages: Sequence[Mapping[str, Any] | bytes] = ()
-    """Messages, or raw lines."""
+    messages: Messages | Callable[[LaunchRequest], Messages] = (finished("nothing_to_do"),)
+    """What the runner says, or a function of what it was asked for: `request.arguments[0]` is `run` or `audit`,
+    `request.context["extras"]["models"]` has what is selected. Default: that nothing was due. None at all: a runner that dies at once."""
     exit: Exit = Exit(code=0)
     log: str = ""
     """The runner's last log lines."""
@@ -45,7 +62,7 @@ class FakeLauncher(Launcher):
     """What `sqlmesh-runner manifest` would write."""
     wait_for_stop: bool = False
     """Whether the runner goes on after `messages`, until it is stopped."""
-    after_stop: Sequence[Mapping[str, Any] | bytes] = ()
+    after_stop: Messages = ()
     """What it says then."""
     _requests: list[LaunchRequest] = PrivateAttr(default_factory=list)
 
@@ -57,7 +74,7 @@ class FakeLauncher(Launcher):
     def launch(self, request: LaunchRequest) -> Invocation:
         """Pretend to start a runner."""
         self._requests.append(request)
-        return _FakeInvocation(self)
+        return _FakeInvocation(self, self.messages(request) if callable(self.messages) else self.messages)
 
     def run_to_end(self, arguments: Sequence[str]) -> str:
         """Give the manifest."""
@@ -68,15 +85,15 @@ class FakeLauncher(Launcher):
 class _FakeInvocation(Invocation):
     name = "fake runner"
 
-    def __init__(self, launcher: FakeLauncher) -> None:
+    def __init__(self, launcher: FakeLauncher, messages: Messages) -> None:
         self._launcher = launcher
         self._numbers = itertools.count()
         self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        methods = {m["method"] for m in [*launcher.messages, *launcher.after_stop] if isinstance(m, Mapping)}
-        self._close = "closed" not in methods and bool(launcher.messages)
-        if "opened" not in methods and launcher.messages:
+        methods = {m["method"] for m in [*messages, *launcher.after_stop] if isinstance(m, Mapping)}
+        self._close = "closed" not in methods and bool(messages)
+        if "opened" not in methods and messages:
             self._say([message("opened", extras={})])
-        self._say(launcher.messages)
+        self._say(messages)
         if not launcher.wait_for_stop:
             self._end()
 
@@ -108,3 +125,11 @@ class _FakeInvocation(Invocation):
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+def _escaped(key: str | dg.AssetKey) -> str:
+    return key if isinstance(key, str) else key.to_escaped_user_string()
+
+
+def _metadata(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: {"raw_value": value, "type": "__infer__"} for name, value in values.items()}

@@ -11,8 +11,8 @@ from unit.orchestrator.shop import SHOP, Make, audit, fqn, model
 
 from dagster_sqlmesh_pipes import SQLMeshTranslator, sqlmesh_assets_factory
 from dagster_sqlmesh_pipes.errors import ConfigurationError, TranslationError
-from dagster_sqlmesh_pipes.testing import FakeLauncher
-from dagster_sqlmesh_pipes.translator import MappedExternalsTranslator
+from dagster_sqlmesh_pipes.testing import FakeLauncher, finished, materialization
+from dagster_sqlmesh_pipes.translator import MappedExternalsTranslator, digest
 
 ORDERS = dg.AssetKey(["shop", "marts", "orders"])
 
@@ -46,7 +46,7 @@ def test_a_model_is_shown_with_everything_that_is_known_of_it(make_resource: Mak
         path="models/orders.sql",
         relation="shop.marts.orders",
         query="SELECT 1 AS id",
-        partitioned_by=["day"],
+        partitioned_by=['"day"', "DATE_TRUNC('MONTH', \"day\")"],
         columns=[{"name": "id", "type": "BIGINT", "description": "the key"}],
         column_lineage={"id": [{"fqn": fqn("staging.events"), "column": "order_id"}, {"fqn": fqn("raw.x"), "column": "y"}]},
         depends_on=[fqn("staging.events"), fqn("raw.x")],
@@ -66,8 +66,9 @@ def test_a_model_is_shown_with_everything_that_is_known_of_it(make_resource: Mak
     metadata = spec.metadata
     assert metadata["sqlmesh/kind"] == "INCREMENTAL_BY_UNIQUE_KEY"
     assert metadata["sqlmesh/cron"] == "@hourly"
-    assert metadata["sqlmesh/tags"].value == ["pii", "team/finance: eu", "dagster:group_name:sales"]
-    assert metadata["sqlmesh/partitioned_by"].value == ["day"]
+    assert "sqlmesh/owner" not in metadata, "Dagster shows it"
+    assert metadata["sqlmesh/tags"] == "pii, team/finance: eu"
+    assert metadata["sqlmesh/partitioned_by"] == "day, DATE_TRUNC('MONTH', day)"
     assert "SELECT 1 AS id" in metadata["sqlmesh/query"].value
     assert metadata["dagster/table_name"] == "shop.marts.orders"
     assert metadata["dagster/column_schema"].columns == [dg.TableColumn("id", "BIGINT", description="the key")]
@@ -89,6 +90,39 @@ def test_the_group_is_the_tags_then_the_factorys_then_the_schema(make_resource: 
     assert given[dg.AssetKey(["shop", "marts", "tagged"])].group_name == "own"
 
 
+def test_a_group_that_is_no_name_is_refused_with_the_models_name(make_resource: Make) -> None:
+    with pytest.raises(TranslationError, match=r"\"orders\" can't be in the group '/'"):
+        specs(make_resource, [model("marts.orders", tags=["dagster:group_name:/"])])
+
+
+@pytest.mark.parametrize(
+    ("tags", "expected"),
+    [
+        (["a b", "c"], ["a_b", "c"]),
+        (["日本", "中国", "café"], [f"___{digest('日本')}", f"___{digest('中国')}", f"caf__{digest('café')}"]),
+        (["a b", "a_b", "a/b"], [f"a_b_{digest('a b')}", "a_b", f"a_b_{digest('a/b')}"]),
+        (["x" * 70 + "1", "x" * 70 + "2"], [f"{'x' * 54}_{digest('x' * 70 + end)}" for end in "12"]),
+        (["x" * 63], ["x" * 63]),
+    ],
+    ids=["one", "letters", "the same once legal", "too long", "as long as may be"],
+)
+def test_tags_that_dagster_does_not_take_are_made_legal_and_stay_apart(make_resource: Make, tags: list[str], expected: list[str]) -> None:
+    spec = specs(make_resource, [model("marts.orders", tags=tags)])[ORDERS]
+    assert [tag for tag in spec.tags if "/" not in tag] == expected
+
+
+def test_a_code_reference_is_to_a_file_of_the_models_own_project(make_resource: Make, tmp_path: Path) -> None:
+    """Of two projects one is in the runner's image only; both have a file of that name."""
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "orders.sql").write_text("SELECT 1")
+    places = {"marts.orders": 0, "marts.other": 1}
+    models = [model(name, path="models/orders.sql", project_dir_index=index) for name, index in places.items()]
+    found = specs(make_resource, models, fields={"project_dir": "/in/the/image", "more_project_dirs": [str(tmp_path)]})
+    assert "dagster/code_references" not in found[ORDERS].metadata
+    other = found[dg.AssetKey(["shop", "marts", "other"])].metadata["dagster/code_references"].code_references
+    assert [each.file_path for each in other] == [str(tmp_path / "models" / "orders.sql")]
+
+
 def test_an_owner_that_dagster_does_not_take_is_in_the_metadata(make_resource: Make) -> None:
     spec = specs(make_resource, [model("marts.orders", owner="jane")])[ORDERS]
     assert list(spec.owners) == []
@@ -107,10 +141,34 @@ def test_external_models_are_upstream_keys_and_embedded_ones_are_shown_but_not_r
     executable, embedded = assets
     assert isinstance(executable, dg.AssetsDefinition)
     assert executable.keys == {ORDERS}
+    assert executable.asset_deps[ORDERS] == {dg.AssetKey(["external", "shop", "raw", "events"])}, "what is behind the EMBEDDED model"
     assert isinstance(embedded, dg.AssetSpec)
+    assert embedded.metadata.keys().isdisjoint({"dagster/table_name", "sqlmesh/cron"}), "there is no table, and nothing runs"
     assert {dep.asset_key for dep in embedded.deps} == {dg.AssetKey(["external", "shop", "raw", "events"])}
     graph = dg.Definitions(assets=assets).resolve_asset_graph()
     assert graph.executable_asset_keys == {ORDERS}
+
+
+@pytest.mark.filterwarnings("ignore::dagster.BetaWarning")  # Dagster's own, in its tester
+def test_automation_conditions_fire_on_models_that_read_through_embedded_ones(make_resource: Make) -> None:
+    """As docs/definitions.md has it: EMBEDDED models and SEEDs never are materialized, and external tables may never be seen to be."""
+    models = [
+        model("staging.events"),
+        model("staging.prices", kind={"name": "SEED"}),
+        model("staging.lookup", kind={"name": "EMBEDDED"}, materialized=False, depends_on=[fqn("staging.events")]),
+        model("marts.orders", depends_on=[fqn("staging.lookup"), fqn("staging.prices"), fqn("raw.prices")]),
+    ]
+    events = dg.AssetKey(["shop", "staging", "events"])
+    launcher = FakeLauncher(messages=[materialization(events), finished()])
+    made, *embedded = sqlmesh_assets_factory(sqlmesh_resource=make_resource(launcher, models))
+    condition = dg.AutomationCondition.eager().without(~dg.AutomationCondition.any_deps_missing())
+    assets = [*dg.map_asset_specs(lambda spec: spec.replace_attributes(automation_condition=condition), [made]), *embedded]
+    definitions, instance = dg.Definitions(assets=assets), dg.DagsterInstance.ephemeral()
+    before = dg.evaluate_automation_conditions(definitions, instance)
+    assert dg.materialize(assets, selection=[events], instance=instance).success
+    after = dg.evaluate_automation_conditions(definitions, instance, cursor=before.cursor)
+    assert after.get_num_requested(ORDERS) == 1
+    assert after.total_requested == 1
 
 
 def test_each_audit_is_a_check_and_a_second_use_has_a_stable_name_of_its_own(make_resource: Make) -> None:
@@ -125,6 +183,12 @@ def test_each_audit_is_a_check_and_a_second_use_has_a_stable_name_of_its_own(mak
         ("orders", "not_null_22222222"),
         ("orders", "accepted_values"),
     }
+
+
+def test_audits_whose_names_are_the_same_once_they_are_legal_have_stable_names_of_their_own(make_resource: Make) -> None:
+    first, second, third = (audit(name) for name in ("a.b", "a_b", "a-b"))
+    named = checks(make_resource, [model("marts.orders", audits=[first, second, third])])
+    assert named == {("orders", "a_b"), ("orders", "a_b_00000000"), ("orders", f"a_b_00000000_{digest('a-b:00000000')}")}
 
 
 def test_a_standalone_audit_is_a_check_on_each_model_that_it_reads(make_resource: Make) -> None:
@@ -159,8 +223,8 @@ def test_a_check_says_which_use_of_which_audit_it_is_and_what_a_failure_does(mak
     made = sqlmesh_assets_factory(sqlmesh_resource=make_resource(FakeLauncher(), [model("marts.orders", audits=uses)]))[0]
     assert isinstance(made, dg.AssetsDefinition)
     assert {spec.name: spec.description for spec in made.check_specs} == {
-        "accepted_range": "Large orders are rare.\n\nSQLMesh audit `accepted_range(column := quantity, max_v := 8)`: a failure warns.",
-        "not_null": "SQLMesh audit `not_null`: a failure blocks what is downstream.",
+        "accepted_range": "Large orders are rare.\n\nSQLMesh audit `accepted_range(column := quantity, max_v := 8)`. In SQLMesh a failure only warns.",
+        "not_null": "SQLMesh audit `not_null`. In SQLMesh a failure keeps what is downstream from running.",
     }
 
 
@@ -211,33 +275,13 @@ def test_a_template_that_cannot_be_filled_in_says_what_it_may_use(template: str)
         MappedExternalsTranslator(template).get_external_asset_key('"shop"."raw"."events"')
 
 
-def test_a_translator_written_for_dg_sqlmesh_runs_unchanged(make_resource: Make) -> None:
-    class Theirs(SQLMeshTranslator):
-        """The overrides that dg-sqlmesh's README shows, with the attributes that they read."""
+def test_a_template_that_users_made_a_translator_of_may_share_keys_if_it_says_so(make_resource: Make) -> None:
+    class Shared(MappedExternalsTranslator):
+        shares_external_keys = True
 
-        def get_external_asset_key(self, external_fqn: str) -> dg.AssetKey:
-            parts = external_fqn.replace('"', "").split(".")
-            return dg.AssetKey(["jaffle", *parts[1:]])
-
-        def get_asset_key(self, model: Any) -> dg.AssetKey:
-            return dg.AssetKey([getattr(model, "schema_name", "default"), getattr(model, "view_name", "unknown")])
-
-        def get_group_name(self, context: Any, model: Any) -> str:
-            return "incremental" if model.kind.is_incremental_by_time_range else "other"
-
-        def get_tags(self, context: Any, model: Any) -> dict[str, str]:
-            return {"cron": str(model.cron).strip("@"), "models": str(len(context.models))}
-
-        def get_metadata(self, model: Any, keys: Any) -> dict[str, Any]:
-            return {f"dagster-sqlmesh/{key}": str(getattr(model, key)) for key in ("cron", "kind", "dialect", "partitioned_by")}
-
-    found = specs(make_resource, fields={"translator": Theirs()})
-    spec = found[dg.AssetKey(["marts", "orders"])]
-    assert spec.group_name == "other"
-    assert spec.tags["cron"] == "daily"
-    assert spec.tags["models"] == "3"
-    assert spec.metadata["dagster-sqlmesh/kind"] == "FULL"
-    assert {d.asset_key for d in found[dg.AssetKey(["staging", "events"])].deps} == {dg.AssetKey(["jaffle", "raw", "events"])}
+    models = [model("a.b", depends_on=[fqn("raw.x"), fqn("raw.y")])]
+    found = specs(make_resource, models, fields={"translator": Shared("sling/{node.schema}")})
+    assert [dep.asset_key for dep in found[dg.AssetKey(["shop", "a", "b"])].deps] == [dg.AssetKey(["sling", "raw"])]
 
 
 def test_importing_the_definitions_starts_no_process(make_resource: Make) -> None:

@@ -19,10 +19,18 @@ ENDINGS = {
     "bad_cast_with_downstream_skipped": (1, "Could not convert string 'many'"),
     "blocking_failure": (1, "its audit not_null failed"),
     "blocking_failure_after_recorded_batches": (1, "[2 of 3 batches were done]"),
+    "external_audits": (1, "its audit assert_positive failed: Conversion Error"),
     "env_not_planned": (3, "Run `sqlmesh plan dev`"),
     "interrupted": (130, "SIGINT received"),
 }
 """The exit code of the runs that failed, and what the step's error must say."""
+
+
+RAW_ORDERS = '"orders"."raw"."orders"'
+EXTERNAL_AUDITS = [
+    {"id": f"assert_positive:{digest}", "name": "assert_positive", "query": "", "dialect": "duckdb"} for digest in ("c334cb69", "0cd1e2ef")
+]
+"""What the manifest would hold of the project that `external_audits` has planned."""
 
 
 def lines_of(stream: str) -> list[bytes]:
@@ -34,10 +42,15 @@ def reported(stream: str, method: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("stream", STREAMS)
-def test_what_a_golden_stream_reports_is_stored_and_nothing_else(stream: str) -> None:
+def test_what_a_golden_stream_reports_is_stored_and_nothing_else(stream: str, tmp_path: Path) -> None:
     code, said = ENDINGS.get(stream, (0, ""))
     launcher = FakeLauncher(messages=lines_of(stream), exit=Exit(code=code))
-    result = run(SQLMeshResource(manifest_path=str(CONTRACT / "manifest.json"), launcher=launcher))
+    manifest = json.loads((CONTRACT / "manifest.json").read_text())
+    for model in manifest["models"]:
+        if model["fqn"] == RAW_ORDERS and stream == "external_audits":
+            model["audits"] = EXTERNAL_AUDITS
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    result = run(SQLMeshResource(manifest_path=str(tmp_path / "manifest.json"), launcher=launcher))
     assert result.success == (stream not in ENDINGS)
     materializations = [event.step_materialization_data.materialization for event in result.get_asset_materialization_events()]
     assert [made.asset_key.to_user_string() for made in materializations] == [
@@ -48,9 +61,18 @@ def test_what_a_golden_stream_reports_is_stored_and_nothing_else(stream: str) ->
             key: value["raw_value"] for key, value in params["metadata"].items()
         }
     evaluations = [(e.asset_key.to_user_string(), e.check_name, e.passed, e.severity.value) for e in result.get_asset_check_evaluations()]
+    observed = [event.asset_observation_data.asset_observation for event in result.get_asset_observation_events()]
+    observations = [
+        (each.asset_key.to_user_string(), each.metadata["audit_passed"].value, each.metadata["audit_severity"].value) for each in observed
+    ]
+    checks = reported(stream, "report_asset_check")
     assert evaluations == [
         (params["asset_key"], params["check_name"], params["passed"], params["severity"])
-        for params in reported(stream, "report_asset_check")
+        for params in checks
+        if not params["asset_key"].startswith("external/")
+    ]
+    assert observations == [
+        (params["asset_key"], params["passed"], params["severity"]) for params in checks if params["asset_key"].startswith("external/")
     ]
     if said:
         assert said in step_error(result)

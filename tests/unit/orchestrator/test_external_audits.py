@@ -6,8 +6,9 @@ from typing import Any
 import dagster as dg
 from unit.orchestrator.shop import Make, audit, fqn, materialized, model, run
 
-from dagster_sqlmesh_pipes.testing import FakeLauncher, message
+from dagster_sqlmesh_pipes.testing import FakeLauncher, check, finished
 
+TOTALS = {"fqn": "totals", "name": "totals", "id": "totals:4f53cda1"}
 POSITIVE, POSITIVE_ID = audit("positive", "aaaaaaaa", blocking=False), audit("positive", "bbbbbbbb")
 EXTERNAL: Mapping[str, Any] = {"kind": {"name": "EXTERNAL"}, "materialized": False}
 MODELS = [
@@ -19,14 +20,13 @@ MODELS = [
     model("marts.people", depends_on=[fqn("raw.people")], audits=[audit("not_null")]),
     model("marts.report", depends_on=[fqn("marts.orders"), fqn("marts.people")]),
 ]
-FINISHED = message("report_custom_message", payload={"type": "run_finished", "outcome": "success"})
 EVENTS = {"asset_key": "external/shop/raw/events", "checks": {"positive:aaaaaaaa": "positive", "positive:bbbbbbbb": "positive_bbbbbbbb"}}
 PEOPLE = {"asset_key": "external/shop/raw/people", "checks": {"not_null:00000000": "not_null"}}
 
 
-def externals(make_resource: Make, selection: Any) -> Any:
-    launcher = FakeLauncher(messages=[FINISHED])
-    assert run(make_resource(launcher, MODELS), selection=selection).success
+def externals(make_resource: Make, selection: Any, *, standalone: Any = ()) -> Any:
+    launcher = FakeLauncher()
+    assert run(make_resource(launcher, MODELS, other={"standalone_audits": standalone}), selection=selection).success
     (request,) = launcher.requests
     return (request.context["extras"] or {})["externals"]
 
@@ -41,14 +41,38 @@ def test_a_subset_names_the_audited_externals_that_it_reads_itself_or_through_em
 
 
 def test_checks_alone_name_no_external(make_resource: Make) -> None:
-    check = dg.AssetCheckKey(dg.AssetKey(["shop", "marts", "people"]), "not_null")
-    assert externals(make_resource, dg.AssetSelection.checks(check)) == {}
+    alone = dg.AssetCheckKey(dg.AssetKey(["shop", "marts", "people"]), "not_null")
+    assert externals(make_resource, dg.AssetSelection.checks(alone)) == {}
+
+
+def test_a_standalone_audit_of_external_tables_alone_goes_with_what_reads_them_also_through_embedded_models(make_resource: Make) -> None:
+    totals = {**TOTALS, "depends_on": [fqn("staging.cleaned"), fqn("raw.undeclared")]}
+    told = {"totals": {"asset_key": "external/shop/raw/events", "checks": {"totals:4f53cda1": "totals"}}}
+    people, orders = (dg.AssetKey(["shop", "marts", name]) for name in ("people", "orders"))
+    assert externals(make_resource, None, standalone=[totals]) == {fqn("raw.events"): EVENTS, fqn("raw.people"): PEOPLE, **told}
+    assert externals(make_resource, [orders], standalone=[totals]) == {fqn("raw.events"): EVENTS, **told}
+    assert externals(make_resource, [people], standalone=[totals]) == {fqn("raw.people"): PEOPLE}
+
+
+def test_a_standalone_audit_of_a_table_that_no_model_reads_goes_with_every_run(make_resource: Make) -> None:
+    totals = {**TOTALS, "depends_on": [fqn("raw.unread")]}
+    told = externals(make_resource, [dg.AssetKey(["shop", "marts", "report"])], standalone=[totals])
+    assert told == {"totals": {"asset_key": "external/shop/raw/unread", "checks": {"totals:4f53cda1": "totals"}}}
+
+
+def test_a_standalone_audit_is_a_check_on_the_models_that_it_reads_through_embedded_ones(make_resource: Make) -> None:
+    inlined = model("marts.inlined", kind={"name": "EMBEDDED"}, materialized=False, depends_on=[fqn("marts.orders"), fqn("raw.events")])
+    totals = {**TOTALS, "depends_on": [inlined["fqn"]]}
+    launcher = FakeLauncher()
+    assert run(make_resource(launcher, [*MODELS, inlined], other={"standalone_audits": [totals]})).success
+    asked: Any = launcher.requests[0].context["extras"]
+    assert asked["standalone_audits"] == {"totals": [{"asset_key": "shop/marts/orders", "check_name": "totals"}]}
+    assert "totals" not in asked["externals"]
 
 
 def test_a_verdict_on_an_external_is_an_observation_and_no_check(make_resource: Make) -> None:
-    verdict = {"asset_key": "external/shop/raw/events", "check_name": "positive", "passed": False, "severity": "WARN"}
-    metadata = {"audit_failing_rows": {"type": "int", "raw_value": 3}}
-    result = run(make_resource(FakeLauncher(messages=[message("report_asset_check", **verdict, metadata=metadata), FINISHED]), MODELS))
+    verdict = check("external/shop/raw/events", "positive", passed=False, severity="WARN", audit_failing_rows=3)
+    result = run(make_resource(FakeLauncher(messages=[verdict, finished()]), MODELS))
     assert result.success
     assert materialized(result) == []
     assert result.get_asset_check_evaluations() == []

@@ -1,6 +1,7 @@
 """Reading manifests, and refusing what is none."""
 
 import json
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ from unit.orchestrator.shop import SHOP, fqn, manifest, model
 
 from dagster_sqlmesh_pipes.errors import ManifestError
 from dagster_sqlmesh_pipes.manifest import ModelKind, load_manifest
+
+KINDS = json.loads((Path(__file__).parents[2] / "contract" / "kinds.json").read_text())
 
 
 def write(path: Path, content: Any) -> Path:
@@ -29,11 +32,34 @@ def test_models_have_sqlmeshs_attribute_names(tmp_path: Path) -> None:
     assert (str(orders.kind), orders.kind.time_column, orders.kind.batch_size) == ("INCREMENTAL_BY_TIME_RANGE", "at", 12)
 
 
-def test_a_kind_answers_sqlmeshs_questions() -> None:
-    scd = ModelKind(name="SCD_TYPE_2_BY_TIME")
-    assert (scd.is_scd_type_2, scd.is_incremental, scd.is_full, scd.is_symbolic) == (True, True, False, False)
-    assert ModelKind(name="EMBEDDED").is_symbolic
-    assert not hasattr(scd, "time_column")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_kind_answers_sqlmeshs_questions_as_sqlmesh_does(kind: str) -> None:
+    questions = sorted({*chain.from_iterable(KINDS.values())})
+    assert [question for question in questions if getattr(ModelKind(name=kind), question)] == KINDS[kind]
+
+
+@pytest.mark.parametrize("question", ["is_incremntal", "is_table", "time_column"])
+def test_a_kind_has_no_answer_to_what_sqlmesh_does_not_ask(question: str) -> None:
+    with pytest.raises(AttributeError, match=question):
+        getattr(ModelKind(name="FULL"), question)
+
+
+def test_a_model_that_there_is_not_is_none_or_an_error_as_in_sqlmesh(tmp_path: Path) -> None:
+    read = load_manifest(write(tmp_path / "m.json", manifest(SHOP)))
+    assert read.get_model("no.such", raise_if_missing=False) is None
+    with pytest.raises(ManifestError, match=r"has no model no\.such"):
+        read.get_model("no.such", raise_if_missing=True)
+
+
+def test_behind_embedded_models_are_the_tables_that_they_read(tmp_path: Path) -> None:
+    embedded = {"kind": {"name": "EMBEDDED"}, "materialized": False}
+    models = [
+        model("a.inner", **embedded, depends_on=[fqn("a.table"), fqn("raw.x")]),
+        model("a.outer", **embedded, depends_on=[fqn("a.inner"), fqn("raw.x")]),
+        model("a.table", depends_on=[fqn("raw.y")]),
+    ]
+    read = load_manifest(write(tmp_path / "m.json", manifest(models)))
+    assert read.tables([fqn("a.outer"), fqn("raw.z")]) == [fqn("a.table"), fqn("raw.x"), fqn("raw.z")]
 
 
 def test_keys_of_a_newer_runner_are_passed_over(tmp_path: Path) -> None:

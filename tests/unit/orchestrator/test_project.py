@@ -67,6 +67,19 @@ def test_in_development_it_is_made_again_when_files_or_settings_change(folder: P
     assert prepare(gateway="other") == 5
 
 
+def test_in_development_one_that_this_version_can_not_read_or_did_not_make_is_made_again(
+    folder: Path, launcher: FakeLauncher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = SQLMeshProject(folder, launcher=launcher)
+    project.prepare()
+    assert not project.is_stale()
+    project.manifest_path.write_text(json.dumps({**manifest(SHOP), "schema_version": 0}))
+    project.prepare_if_dev()
+    assert len(project.manifest().models) == len(SHOP)
+    monkeypatch.setattr("dagster_sqlmesh_pipes.project.version", lambda _name: "99.0")
+    assert project.is_stale()
+
+
 @pytest.mark.parametrize("process", ["no dev", "run worker", "step", "spawned"])
 def test_no_other_process_starts_anything(process: str, folder: Path, launcher: FakeLauncher, monkeypatch: pytest.MonkeyPatch) -> None:
     if process == "no dev":
@@ -81,7 +94,7 @@ def test_no_other_process_starts_anything(process: str, folder: Path, launcher: 
 
 def test_several_folders_are_passed_on_and_one_that_is_not_here_as_it_is(folder: Path, launcher: FakeLauncher) -> None:
     project = SQLMeshProject([folder, "/in/the/image"], launcher=launcher)
-    assert project.runner_arguments == ["--project-dir", str(folder), "--project-dir", "/in/the/image", "--environment", "prod"]
+    assert project.runner_arguments() == ["--project-dir", str(folder), "--project-dir", "/in/the/image", "--environment", "prod"]
     assert project.local_dirs == [folder]
 
 
