@@ -1,4 +1,4 @@
-"""What a tick of the adaptive schedule costs: milliseconds, and queries of the instance's storage.
+"""What a tick of the adaptive schedule costs: milliseconds, and the SQL statements that it takes.
 
     python benchmarks/tick.py [MODELS]
 
@@ -8,17 +8,19 @@ Run it where dagster-sqlmesh-pipes is installed. The instance is a new one on SQ
 import datetime
 import json
 import logging
+import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import sqlalchemy
 
-from dagster_sqlmesh_pipes import SQLMeshResource
+from dagster_sqlmesh_pipes import SQLMeshResource, sqlmesh_assets_factory
 from dagster_sqlmesh_pipes.schedule import sqlmesh_adaptive_schedule_factory
 from dagster_sqlmesh_pipes.testing import FakeLauncher
 
@@ -26,10 +28,13 @@ OFTEN, HOURLY = 5, 60
 """How many of a thousand models run every five minutes, and every hour; the rest are daily."""
 
 
-def model(number: int) -> dict[str, Any]:
+def model(number: int, *, crons: int) -> dict[str, Any]:
+    """Make a model. The daily ones are spread over as many crons."""
     cron, unit = "@daily", "day"
     if number % 1000 < OFTEN + HOURLY:
-        cron, unit = ("*/5 * * * *", "five_minute") if number % 1000 < OFTEN else ("@hourly", "hour")
+        cron, unit = ("*/5 * * * *", "five_minute") if number % 1000 < OFTEN else ("7 * * * *", "hour")
+    elif crons > 1:
+        cron = f"{number % crons % 60} {number % crons // 60} * * *"
     name = f"model_{number:04}"
     kind = {"name": "INCREMENTAL_BY_TIME_RANGE"}
     return {"fqn": f'"shop"."marts"."{name}"', "name": f"marts.{name}", "view_name": name, "catalog": "shop", "schema_name": "marts",
@@ -55,61 +60,61 @@ def report(instance: dg.DagsterInstance, number: int, until: datetime.datetime) 
 
 @contextmanager
 def counted() -> Iterator[list[str]]:
-    """Count calls of the instance's two query methods that ticks use."""
-    calls: list[str] = []
-    originals = {name: getattr(dg.DagsterInstance, name) for name in ("get_run_records", "get_asset_records")}
+    """Collect the SQL statements that are sent, by anyone."""
+    statements: list[str] = []
 
-    def counting(name: str) -> Callable[..., Any]:
-        def call(self: dg.DagsterInstance, *args: Any, **kwargs: Any) -> Any:
-            calls.append(name)
-            return originals[name](self, *args, **kwargs)
+    def add(_connection: Any, _cursor: Any, statement: str, *_others: Any) -> None:
+        statements.append(statement)
 
-        return call
-
-    for name in originals:
-        setattr(dg.DagsterInstance, name, counting(name))
+    sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", add)
     try:
-        yield calls
+        yield statements
     finally:
-        for name, original in originals.items():
-            setattr(dg.DagsterInstance, name, original)
+        sqlalchemy.event.remove(sqlalchemy.Engine, "before_cursor_execute", add)
 
 
-def main(models: int) -> None:
-    logging.getLogger("dagster").setLevel(logging.WARNING)  # the ticks name each model that is due
+def tables(statements: list[str]) -> str:
+    found = (re.search(r"FROM\s+(\w+)", statement) for statement in statements)
+    return ", ".join(match[1] if match else statement.split()[0] for match, statement in zip(found, statements, strict=True))
+
+
+def main(models: int, crons: int) -> None:
+    logging.disable(logging.INFO)  # the ticks name each model that is due
     with tempfile.TemporaryDirectory() as home, dg.DagsterInstance.local_temp(home) as instance:
         path = Path(home, "manifest.json")
-        path.write_text(json.dumps({"schema_version": 1, "project": {"gateway": "duckdb"}, "models": [model(n) for n in range(models)]}))
+        made = [model(number, crons=crons) for number in range(models)]
+        path.write_text(json.dumps({"schema_version": 1, "project": {"gateway": "duckdb"}, "models": made}))
         resource = SQLMeshResource(manifest_path=str(path), launcher=FakeLauncher())
-        start = time.perf_counter()
-        schedule, job, assets = sqlmesh_adaptive_schedule_factory(sqlmesh_resource=resource)
-        definitions = dg.Definitions(assets=assets, jobs=[job], schedules=[schedule])
-        print(f"{models} models: definitions {1000 * (time.perf_counter() - start):.0f} ms")
-        repository = definitions.get_repository_def()
+        assets = sqlmesh_assets_factory(sqlmesh_resource=resource)
+        start = time.process_time()
+        schedule, job, _ = sqlmesh_adaptive_schedule_factory(sqlmesh_resource=resource, assets=assets)
+        print(f"{models} models, {crons} crons of the daily ones: schedule {1000 * (time.process_time() - start):.0f} ms CPU")
+        repository = dg.Definitions(assets=assets, jobs=[job], schedules=[schedule]).get_repository_def()
         midnight = datetime.datetime.now(datetime.UTC).replace(hour=0, minute=0, second=0, microsecond=0) - datetime.timedelta(days=1)
 
         def tick(label: str, at: datetime.datetime) -> None:
             with (
-                counted() as calls,
+                counted() as statements,
                 dg.build_schedule_context(instance=instance, scheduled_execution_time=at, repository_def=repository) as context,
             ):
                 context.instance.get_run_records(limit=1)  # opens the storage's connections, which is not the tick's cost
                 context.instance.get_asset_records([dg.AssetKey("none")])
-                calls.clear()
+                statements.clear()
                 wall, cpu = time.perf_counter(), time.process_time()
                 result = schedule.evaluate_tick(context)
                 wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
             asked = len(result.run_requests[0].asset_selection or []) if result.run_requests else 0
-            print(f"{label:58} asked for {asked:4}  {1000 * wall:6.0f} ms  {1000 * cpu:6.0f} ms CPU  {len(calls)} queries")
+            print(f"{label:48} asked for {asked:4}  {1000 * wall:6.0f} ms  {1000 * cpu:6.0f} ms CPU  SQL: {tables(statements)}")
 
         tick("nothing ever materialized", midnight)
         for number in range(models):
             report(instance, number, midnight)
         tick("first tick of a code server: all are looked up", midnight)
-        for minutes in (5, 10, 15, 60):
+        for minutes in (5, 10, 15, 67):
             tick(f"tick after {minutes} minutes", midnight + datetime.timedelta(minutes=minutes))
-        tick("midnight, evaluated late: all are looked up", midnight + datetime.timedelta(days=1))
+        tick("a day later, evaluated late: all are looked up", midnight + datetime.timedelta(days=1, hours=23))
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1000)
+    for distinct in (1, 700):
+        main(int(sys.argv[1]) if len(sys.argv) > 1 else 1000, distinct)

@@ -5,25 +5,25 @@ days of fourteen years, which are all the years there are (common or leap, start
 ticks are all among another's is decided exactly, and for ever.
 """
 
+import bisect
 import calendar
-import copy
 import datetime
 import functools
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import operator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from croniter import CroniterError, croniter
 
+from dagster_sqlmesh_pipes._zones import DAY_MINUTES, EPOCH, time_zone
 from dagster_sqlmesh_pipes.errors import ConfigurationError
 
-__all__ = ["DAY_MINUTES", "Cron", "cron_floor", "interval_floor", "irredundant", "longest_gap", "next_tick", "parse_cron"]
-
-DAY_MINUTES = 24 * 60
+__all__ = ["Cron", "interval_floor", "irredundant", "last_tick", "longest_gap", "next_wall_tick", "parse_cron"]
 
 _FIELDS = 5
+_MINUTE, _DAY = datetime.timedelta(minutes=1), datetime.timedelta(days=1)
 _ALIASES = {
     "@hourly": "0 * * * *",
     "@daily": "0 0 * * *",
@@ -52,36 +52,24 @@ class Cron:
     @property
     def weekdays(self) -> list[int] | None:
         """Give the days of the week (Sunday is 0) if they say when it ticks; None if it takes more, such as days of the month."""
-        found = [weekday for weekday, days in enumerate(_WEEKDAYS) if days & self.days]
-        return found if sum(_WEEKDAYS[weekday] for weekday in found) == self.days else None
-
-    def covers(self, other: "Cron") -> bool:
-        """Tell whether every tick of `other` is one of this cron's."""
-        return not (other.minutes & ~self.minutes) and not (other.days & ~self.days)
+        found = [weekday for weekday in range(7) if _days_with("weekday", weekday) & self.days]
+        return found if _union(_days_with("weekday", weekday) for weekday in found) == self.days else None
 
 
 _Values = frozenset[Any]
-"""What a field of a cron lists: numbers, `*` or `l`."""
-
-_NONE: _Values = frozenset()
+"""What a field of a cron lists: numbers, `*`, `l`, or `15w`."""
 
 
 @dataclass(frozen=True)
 class _Day:
-    month: int
-    day: int
-    weekday: int
-    """Cron's: Sunday is 0."""
-    days_in_month: int
+    """A day, by the values that mean it in the fields of a cron."""
 
-    @property
-    def occurrence(self) -> int:
-        """Which of its weekday in its month it is, from 1."""
-        return (self.day - 1) // 7 + 1
-
-    @property
-    def is_last_of_weekday(self) -> bool:
-        return self.day + 7 > self.days_in_month
+    month_day: _Values
+    month: _Values
+    weekday: _Values
+    """Sunday is 0."""
+    occurrence: _Values
+    """Which of its weekday in its month it is, from 1; `l` for the last."""
 
 
 @functools.cache
@@ -89,7 +77,7 @@ def parse_cron(expression: str) -> Cron:
     """Read a cron in any form that SQLMesh accepts.
 
     Raises:
-        ConfigurationError: it is no cron, or has more than five fields.
+        ConfigurationError: it is no cron, has more than five fields, or never ticks.
     """
     text = _ALIASES.get(expression.strip().lower()) or " ".join(expression.split())
     try:
@@ -101,12 +89,13 @@ def parse_cron(expression: str) -> Cron:
         msg = f"The cron {expression!r} has {len(fields)} fields; SQLMesh takes five, from minutes to days of the week."
         raise ConfigurationError(msg)
     minutes, hours, month_days, months, weekdays = (_Values(field) for field in fields)
-    nth_values = {weekday: _Values(values) for weekday, values in nth.items()}
-    return Cron(
-        text=text,
-        minutes=sum(1 << (h * 60 + m) for h in _all(hours, 24) for m in _all(minutes, 60)),
-        days=sum(1 << bit for bit, day in enumerate(_calendar()) if _ticks_on(day, month_days, months, weekdays, nth_values)),
-    )
+    if "w" in text.split()[2].lower():  # 15W, the weekday nearest to the 15th, stands alone in its field; croniter gives 15
+        month_days = _Values(f"{day}w" for day in month_days)
+    days = _days(month_days, months, weekdays, nth)
+    if not days:
+        msg = f"The cron {expression!r} never ticks."
+        raise ConfigurationError(msg)
+    return Cron(text=text, minutes=sum(1 << (h * 60 + m) for h in _all(hours, 24) for m in _all(minutes, 60)), days=days)
 
 
 def irredundant(expressions: Iterable[str]) -> tuple[str, ...]:
@@ -116,29 +105,50 @@ def irredundant(expressions: Iterable[str]) -> tuple[str, ...]:
     models does not matter.
     """
     crons = {(cron.minutes, cron.days): cron for cron in sorted(map(parse_cron, expressions), key=lambda cron: cron.text, reverse=True)}
-    kept = sorted(crons.values(), key=lambda cron: (cron.minutes.bit_count() * cron.days.bit_count(), cron.text))
-    for cron in tuple(kept):
-        others = [other for other in kept if other is not cron]
-        if any(other.covers(cron) for other in others) or _union_covers(others, cron):
-            kept = others
-    return tuple(sorted(cron.text for cron in kept))
+    rarest_first = sorted(crons.values(), key=lambda cron: (cron.minutes.bit_count() * cron.days.bit_count(), cron.text))
+    at: dict[int, list[Cron]] = {}
+    for cron in rarest_first:
+        for minute in _bits(cron.minutes):
+            at.setdefault(minute, []).append(cron)
+    kept = []
+    for cron in rarest_first:
+        if all(not cron.days & ~_union(other.days for other in at[minute] if other is not cron) for minute in _bits(cron.minutes)):
+            for minute in _bits(cron.minutes):
+                at[minute].remove(cron)
+        else:
+            kept.append(cron.text)
+    return tuple(sorted(kept))
 
 
-def next_tick(expression: str, timezone: str | None, after: datetime.datetime) -> datetime.datetime:
-    """Give a cron's first tick later than `after`, as croniter and hence SQLMesh finds it, in UTC."""
-    return _shift(expression, _in_zone(after, timezone), "get_next").astimezone(datetime.UTC)
+def last_tick(cron: Cron, zone: str | None, at: datetime.datetime) -> datetime.datetime:
+    """Give a cron's last tick in a time zone, the moment itself included.
 
-
-def cron_floor(expression: str, timezone: str | None, at: datetime.datetime) -> datetime.datetime:
-    """Give the time up to which a cron has released data at a moment: usually its last tick, that moment included.
-
-    This is SQLMesh's `CronMixin.cron_floor`, with what it does where clocks change: one step back from the next tick, and the
-    step is taken on the wall clock where the cron's ticks are evenly spaced.
+    Where clocks change it ticks as croniter and hence SQLMesh does: in an hour that comes twice both times, and for what is jumped over
+    at the end of the jump.
     """
-    following = _shift(expression, _in_zone(at, timezone), "get_next")
-    step = _even_step(expression)
-    floor = following - step if step else _shift(expression, following, "get_prev")
-    return floor.astimezone(datetime.UTC)
+    moment = (at - EPOCH) // _MINUTE
+    known = time_zone(zone)
+    place = bisect.bisect_right(known.changes, moment, key=lambda change: change.moment)
+    for change in reversed(known.changes[:place]):
+        wall = _last_wall_tick(cron, moment + change.after)
+        if wall >= change.moment + change.after:
+            return EPOCH + (wall - change.after) * _MINUTE
+        if wall >= change.moment + change.before:
+            return EPOCH + change.moment * _MINUTE
+        moment = change.moment - 1
+    offset = known.changes[0].before if known.changes else min(known.offsets)
+    return EPOCH + (_last_wall_tick(cron, moment + offset) - offset) * _MINUTE
+
+
+def next_wall_tick(crons: Collection[Cron], after: datetime.datetime) -> datetime.datetime:
+    """Give the first tick of any of some crons later than a time (without a time zone) on the wall clock."""
+    day, passed = after.date(), (2 << after.hour * 60 + after.minute) - 1
+    while True:
+        minutes = _union(cron.minutes for cron in crons if cron.days >> _bit(day) & 1) & ~passed
+        if minutes:
+            first = (minutes & -minutes).bit_length() - 1
+            return datetime.datetime.combine(day, datetime.time(*divmod(first, 60)))
+        day, passed = day + _DAY, 0
 
 
 def interval_floor(interval_unit: str, at: datetime.datetime) -> datetime.datetime:
@@ -157,17 +167,10 @@ def interval_floor(interval_unit: str, at: datetime.datetime) -> datetime.dateti
 
 @functools.cache
 def longest_gap(expression: str) -> datetime.timedelta:
-    """Give the longest time between two ticks of a cron, in wall clock time, over a cycle of the calendar.
-
-    Raises:
-        ConfigurationError: it never ticks.
-    """
+    """Give the longest time between two ticks of a cron, in wall clock time, over a cycle of the calendar."""
     cron = parse_cron(expression)
-    ticks = [minute for minute in range(DAY_MINUTES) if cron.minutes >> minute & 1]
+    ticks = _bits(cron.minutes)
     days = [number for number, day in enumerate(_years()) if cron.days >> day & 1]
-    if not days or not ticks:
-        msg = f"The cron {expression!r} never ticks."
-        raise ConfigurationError(msg)
     days.append(days[0] + len(_years()))  # the cycle's end meets its start
     within = max((later - earlier for earlier, later in itertools.pairwise(ticks)), default=0)
     between = max(later - earlier for earlier, later in itertools.pairwise(days)) * DAY_MINUTES - (ticks[-1] - ticks[0])
@@ -185,89 +188,88 @@ def _kind(year: int) -> tuple[bool, int]:
 @functools.cache
 def _calendar() -> tuple[_Day, ...]:
     """Give the days of one year of each kind. A day's place is its bit in `Cron.days`."""
-    return tuple(
-        _Day(month, day, (calendar.weekday(year, month, day) + 1) % 7, length)
-        for year in sorted({_kind(year): year for year in _CYCLE}.values())
-        for month in range(1, 13)
-        for length in (calendar.monthrange(year, month)[1],)
-        for day in range(1, length + 1)
-    )
+    return tuple(day for year in _KINDS_OF_YEARS.values() for month in range(1, 13) for day in _days_of(year, month))
+
+
+def _days_of(year: int, month: int) -> Iterator[_Day]:
+    first, length = calendar.monthrange(year, month)
+    nearest: dict[int, list[str]] = {}
+    for wanted in range(1, 32):
+        nearest.setdefault(_nearest_workday(min(wanted, length), first, length), []).append(f"{wanted}w")
+    for day in range(1, length + 1):
+        yield _Day(
+            month_day=_Values({day, *nearest.get(day, ()), *(["l"] if day == length else [])}),
+            month=_Values({month}),
+            weekday=_Values({(first + day) % 7}),
+            occurrence=_Values({(day - 1) // 7 + 1, *(["l"] if day + 7 > length else [])}),
+        )
+
+
+def _nearest_workday(day: int, first: int, length: int) -> int:
+    """Give the day from Monday to Friday that is nearest to a day of the month, in the month; `first` is the first day's weekday."""
+    match (first + day - 1) % 7:
+        case calendar.SATURDAY:
+            return day - 1 if day > 1 else 3
+        case calendar.SUNDAY:
+            return day + 1 if day < length else day - 2
+    return day
 
 
 def _all(values: _Values, count: int) -> Iterable[int]:
     return range(count) if "*" in values else {int(value) for value in values}
 
 
-def _ticks_on(day: _Day, month_days: _Values, months: _Values, weekdays: _Values, nth: Mapping[Any, _Values]) -> bool:
+def _days(month_days: _Values, months: _Values, weekdays: _Values, nth: Mapping[Any, Iterable[Any]]) -> int:
     """Decide as croniter does: days of the month and of the week add up where both are given, but `mon#1` stands alone."""
-    if "*" not in months and day.month not in months:
-        return False
-    on_month_day = "*" in month_days or day.day in month_days or ("l" in month_days and day.day == day.days_in_month)
+    on_month_days = _union(_days_with("month_day", value) for value in month_days)
+    on_weekdays = _union(_days_with("weekday", value) for value in weekdays)
     if nth:
-        wanted = nth.get(day.weekday, _NONE) | nth.get("*", _NONE)
-        on_weekday = day.occurrence in wanted or ("l" in wanted and day.is_last_of_weekday)
-        return on_weekday and (on_month_day or "*" not in weekdays)
-    if "*" in month_days or "*" in weekdays:
-        return on_month_day and ("*" in weekdays or day.weekday in weekdays)
-    return on_month_day or day.weekday in weekdays
-
-
-def _union_covers(others: Sequence[Cron], cron: Cron) -> bool:
-    """Tell whether every tick of `cron` is one of some other's, by the days on which the same ones of the others tick."""
-    return all(not cron.minutes & ~minutes for minutes in _covered_minutes(others, cron.days, 0))
-
-
-def _covered_minutes(others: Sequence[Cron], days: int, minutes: int) -> Iterator[int]:
-    if not days:
-        return
-    if not others:
-        yield minutes
-        return
-    first, rest = others[0], others[1:]
-    yield from _covered_minutes(rest, days & first.days, minutes | first.minutes)
-    yield from _covered_minutes(rest, days & ~first.days, minutes)
-
-
-def _in_zone(at: datetime.datetime, timezone: str | None) -> datetime.datetime:
-    return at.astimezone(ZoneInfo(timezone) if timezone else datetime.UTC)
-
-
-def _shift(expression: str, at: datetime.datetime, method: str) -> datetime.datetime:
-    position = copy.copy(_parsed(expression))  # threads must not share a position
-    position.set_current(at)
-    moved: float = getattr(position, method)(float)
-    return datetime.datetime.fromtimestamp(moved, at.tzinfo)
+        on_nth = _union(
+            _days_with("weekday", weekday) & _days_with("occurrence", which) for weekday, values in nth.items() for which in values
+        )
+        on_days = on_nth & on_month_days if "*" in weekdays else on_nth
+    elif "*" in month_days or "*" in weekdays:
+        on_days = on_month_days & on_weekdays
+    else:
+        on_days = on_month_days | on_weekdays
+    return on_days & _union(_days_with("month", value) for value in months)
 
 
 @functools.cache
-def _parsed(expression: str) -> croniter:
-    """Parse a cron once: that is half of what finding a tick costs."""
-    return croniter(expression)
+def _days_with(attribute: str, value: Any) -> int:
+    """Give the days of which an attribute has, or its values have, the value; all for `*`."""
+    return sum(1 << bit for bit, day in enumerate(_calendar()) if value == "*" or value in getattr(day, attribute))
 
 
-@functools.cache
-def _even_step(expression: str) -> datetime.timedelta | None:
-    """Give the time between a cron's ticks, if it is always the same: minutes and hours that divide the day, or one time a week.
-
-    SQLMesh's `interval_seconds` guesses it from the next six ticks, so `0 8-20 * * *` looks hourly to it in the morning. Not here.
-    """
-    cron = parse_cron(expression)
-    ticks = [minute for minute in range(DAY_MINUTES) if cron.minutes >> minute & 1]
-    if cron.ticks_every_day:
-        step = DAY_MINUTES // len(ticks)
-        return datetime.timedelta(minutes=step) if ticks == list(range(ticks[0], DAY_MINUTES, step)) else None
-    return datetime.timedelta(weeks=1) if len(ticks) == 1 and cron.days in _WEEKDAYS else None
+def _union(sets: Iterable[int]) -> int:
+    return functools.reduce(operator.or_, sets, 0)
 
 
-_EVERY_DAY = sum(1 << bit for bit, _ in enumerate(_calendar()))
-_WEEKDAYS = tuple(sum(1 << bit for bit, day in enumerate(_calendar()) if day.weekday == weekday) for weekday in range(7))
+def _bits(bits: int) -> list[int]:
+    return [bit for bit in range(bits.bit_length()) if bits >> bit & 1]
+
+
+def _last_wall_tick(cron: Cron, wall: int) -> int:
+    """Give the last of a cron's ticks up to a time on the wall clock, in minutes since the epoch there."""
+    today, minute = divmod(wall, DAY_MINUTES)
+    minutes = cron.minutes & (2 << minute) - 1
+    while not (minutes and cron.days >> _bit(EPOCH.date() + today * _DAY) & 1):
+        today, minutes = today - 1, cron.minutes
+    return today * DAY_MINUTES + minutes.bit_length() - 1
+
+
+_KINDS_OF_YEARS = {_kind(year): year for year in _CYCLE}
+_LENGTHS = [365 + is_leap for is_leap, _ in _KINDS_OF_YEARS]
+_FIRST_BITS = dict(zip(_KINDS_OF_YEARS, itertools.accumulate(_LENGTHS, initial=0), strict=False))
+_EVERY_DAY = (1 << sum(_LENGTHS)) - 1
+
+
+def _bit(day: datetime.date) -> int:
+    return _FIRST_BITS[_kind(day.year)] + day.timetuple().tm_yday - 1
 
 
 @functools.cache
 def _years() -> tuple[int, ...]:
     """Give the days of a cycle of years in a row, each as its bit in `Cron.days`."""
-    first_bits, bit = {}, 0
-    for year in sorted({_kind(year): year for year in _CYCLE}.values()):
-        first_bits[_kind(year)] = bit
-        bit += 365 + calendar.isleap(year)
-    return tuple(first_bits[_kind(year)] + day for year in _CYCLE for day in range(365 + calendar.isleap(year)))
+    first = datetime.date(_CYCLE[0], 1, 1)
+    return tuple(_bit(first + datetime.timedelta(days=day)) for day in range((datetime.date(_CYCLE[-1] + 1, 1, 1) - first).days))

@@ -2,7 +2,6 @@
 
 import os
 import secrets
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import docker
 import psycopg2  # type: ignore[import-untyped]
 import pytest
 from docker.errors import DockerException
+from patience import wait_until
 
 IMAGE = os.environ.get("TEST_POSTGRES_IMAGE", "postgres:16")
 LOOPBACK: Any = {"5432/tcp": ("127.0.0.1", None)}  # at any free port; the SDK's types know no None there
@@ -75,23 +75,19 @@ def server() -> Iterator[int]:
     try:
         container.reload()
         port = int(container.ports["5432/tcp"][0]["HostPort"])
-        _wait_for(port)
+        wait_until(lambda: _answers(port), "PostgreSQL answers", every=0.2)
         yield port
     finally:
         container.remove(force=True, v=True)
         client.close()
 
 
-def _wait_for(port: int) -> None:
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            psycopg2.connect(host="127.0.0.1", port=port, user="postgres", password="postgres").close()
-        except psycopg2.OperationalError:
-            assert time.monotonic() < deadline, "PostgreSQL does not answer"
-            time.sleep(0.2)
-        else:
-            return
+def _answers(port: int) -> bool:
+    try:
+        psycopg2.connect(host="127.0.0.1", port=port, user="postgres", password="postgres").close()
+    except psycopg2.OperationalError:
+        return False
+    return True
 
 
 @pytest.fixture

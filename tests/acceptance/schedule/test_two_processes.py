@@ -1,4 +1,4 @@
-"""Two `dagster job execute` at once over one instance: their steps do not overlap."""
+"""Steps in processes of their own over one instance, of two runs and of one: they do not overlap."""
 
 import os
 import subprocess
@@ -7,6 +7,7 @@ import textwrap
 from pathlib import Path
 
 import dagster as dg
+import pytest
 
 JOB = """
     import os, pathlib, time
@@ -21,7 +22,7 @@ JOB = """
 
     @dg.asset
     def orders(context: dg.AssetExecutionContext) -> None:
-        with exclusive(context, "shop/duckdb/prod", poll_interval=0.05):
+        with exclusive(context, "shop/duckdb", poll_interval=0.05):
             descriptor = os.open(BUSY, os.O_CREAT | os.O_EXCL)  # fails if the other is in
             deadline = time.monotonic() + float(os.environ["STAY"])
             while time.monotonic() < deadline and not others_waited(context):
@@ -33,16 +34,63 @@ JOB = """
 """
 
 
-def test_of_two_runs_started_at_once_by_processes_of_their_own_one_waits_for_the_other(tmp_path: Path) -> None:
-    module = tmp_path / "location.py"
-    module.write_text(textwrap.dedent(JOB))
+STEPS = """
+    import os, pathlib, time
+    import dagster as dg
+    from dagster_sqlmesh_pipes._exclusive import exclusive
+
+    HERE = pathlib.Path(os.environ["BUSY"])
+    ROUNDS, STEPS = 8, 2
+
+    def all_are_at(number):
+        HERE.joinpath(f"{number} {os.getpid()}").touch()
+        deadline = time.monotonic() + 60  # the other may have failed
+        while len(list(HERE.glob(f"{number} *"))) < STEPS:
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+
+    @dg.op
+    def step(context):
+        HERE.mkdir(exist_ok=True)
+        for number in range(ROUNDS):
+            all_are_at(number)
+            with exclusive(context, "shop/duckdb", poll_interval=0.01):
+                descriptor = os.open(HERE / "busy", os.O_CREAT | os.O_EXCL)  # fails if the other is in
+                context.instance.get_run_records(limit=1)  # gives the other time to come in
+                os.close(descriptor)
+                (HERE / "busy").unlink()
+
+    @dg.job(config={"execution": {"config": {"multiprocess": {"max_concurrent": STEPS}}}})
+    def steps():
+        for number in range(STEPS):
+            step.alias(f"step_{number}")()
+"""
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
     home = tmp_path / "home"
     home.mkdir()
     (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
     with dg.DagsterInstance.from_config(str(home)) as instance:  # two processes that make the same new SQLite files get in each other's way
         instance.get_run_records(limit=1)
         instance.get_asset_records([dg.AssetKey("orders")])
-    environment = {**os.environ, "DAGSTER_HOME": str(home), "BUSY": str(tmp_path / "busy"), "STAY": "90"}
+    return {**os.environ, "DAGSTER_HOME": str(home), "BUSY": str(tmp_path / "busy"), "STAY": "90"}
+
+
+def test_of_two_steps_of_one_run_in_processes_of_their_own_never_two_are_in(tmp_path: Path, environment: dict[str, str]) -> None:
+    module = tmp_path / "location.py"
+    module.write_text(textwrap.dedent(STEPS))
+    command = [sys.executable, "-m", "dagster", "job", "execute", "-f", str(module), "-j", "steps"]
+    done = subprocess.run(
+        command, env=environment, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stdout.decode()
+
+
+def test_of_two_runs_started_at_once_by_processes_of_their_own_one_waits_for_the_other(tmp_path: Path, environment: dict[str, str]) -> None:
+    module = tmp_path / "location.py"
+    module.write_text(textwrap.dedent(JOB))
     command = [sys.executable, "-m", "dagster", "job", "execute", "-f", str(module), "-j", "run_orders"]
 
     processes = [
@@ -51,7 +99,7 @@ def test_of_two_runs_started_at_once_by_processes_of_their_own_one_waits_for_the
     outputs = [process.communicate(timeout=180)[0].decode() for process in processes]
 
     assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)
-    with dg.DagsterInstance.from_config(str(home)) as instance:
+    with dg.DagsterInstance.from_config(environment["DAGSTER_HOME"]) as instance:
         runs = [record.dagster_run for record in instance.get_run_records()]
         waited = [(run, log.message) for run in runs for log in instance.all_logs(run.run_id) if "Waiting for run" in log.message]
     assert [run.is_success for run in runs] == [True, True]

@@ -1,4 +1,4 @@
-"""Two Dagster runs at once on one environment of a SQLMesh project on PostgreSQL: what becomes of its rows."""
+"""Two Dagster runs at once on a SQLMesh project on PostgreSQL: what becomes of its rows."""
 
 import shutil
 import subprocess
@@ -9,9 +9,9 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from acceptance.local.conftest import wait_until
 from acceptance.local.deployment import PROJECTS, Deployment
 from acceptance.schedule.conftest import Database
+from patience import wait_until
 
 ROWS = "SELECT COUNT(*), COUNT(DISTINCT day) FROM sales.days"
 POSTGRES_STORAGE = "storage:\n  postgres:\n    postgres_url: {url}\n"
@@ -35,14 +35,21 @@ def deployed(root: Path, database: Database, *, storage: str, **resource: Any) -
 
 
 @contextmanager
-def two_runs(deployment: Deployment, database: Database) -> Iterator[None]:
+def two_runs(deployment: Deployment, database: Database, *, environments: tuple[str, str] = ("prod", "prod")) -> Iterator[None]:
     """Start two runs of everything at once, with models held back; at the end let them go, and wait until both runs have succeeded."""
-    command = ["dagster", "job", "execute", "-f", str(deployment.definitions), "-j", "__ASSET_JOB"]
+    commands = []
+    for environment in environments:
+        config = deployment.root / f"{environment}.yaml"
+        config.write_text(f"ops: {{sqlmesh_prod: {{config: {{environment: {environment}}}}}}}")
+        commands.append(["dagster", "job", "execute", "-f", str(deployment.definitions), "-j", "__ASSET_JOB", "-c", str(config)])
     paths = [deployment.root / f"run_{number}.log" for number in (1, 2)]
     with ExitStack() as stack:
         logs = [stack.enter_context(path.open("w")) for path in paths]
         with database.held():
-            processes = [stack.enter_context(deployment.popen(*command, stdout=log, stderr=subprocess.STDOUT)) for log in logs]
+            processes = [
+                stack.enter_context(deployment.popen(*command, stdout=log, stderr=subprocess.STDOUT))
+                for command, log in zip(commands, logs, strict=True)
+            ]
             for process in processes:
                 stack.callback(process.kill)
             yield
@@ -61,8 +68,20 @@ def test_of_two_runs_at_once_one_waits_and_every_row_is_there_once(tmp_path: Pat
     deployment = deployed(tmp_path, database, storage=storage)
     planned, _ = database.ask(ROWS)
     with two_runs(deployment, database):
-        wait_until(database.waiting, timeout=120)
-        wait_until(lambda: waiting_messages(deployment), timeout=120)
+        wait_until(database.waiting, "a model waits at the lock")
+        wait_until(lambda: waiting_messages(deployment), "the other run says that it waits")
+        assert database.waiting() == 1
+    rows, days = database.ask(ROWS)
+    assert rows == days > planned
+
+
+def test_runs_on_two_environments_take_turns_because_what_is_the_same_in_both_is_one_table(tmp_path: Path, database: Database) -> None:
+    deployment = deployed(tmp_path, database, storage="sqlite", allowed_environments=["staging"])
+    deployment.sqlmesh("plan", "staging", "--include-unmodified", "--auto-apply", "--no-prompts", "--execution-time", "2026-01-05")
+    planned, _ = database.ask(ROWS)
+    with two_runs(deployment, database, environments=("prod", "staging")):
+        wait_until(database.waiting, "a model waits at the lock")
+        wait_until(lambda: waiting_messages(deployment), "the other run says that it waits")
         assert database.waiting() == 1
     rows, days = database.ask(ROWS)
     assert rows == days > planned
@@ -73,7 +92,7 @@ def test_two_runs_that_are_let_in_at_once_double_the_rows(tmp_path: Path, databa
     deployment = deployed(tmp_path, database, storage="postgres", concurrency_limit=2)
     planned, _ = database.ask(ROWS)
     with two_runs(deployment, database):
-        wait_until(lambda: database.waiting() == 2, timeout=120)
+        wait_until(lambda: database.waiting() == 2, "both models wait at the lock")
     rows, days = database.ask(ROWS)
     assert rows - planned == 2 * (days - planned)
     assert days > planned

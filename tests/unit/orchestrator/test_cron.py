@@ -2,16 +2,15 @@
 
 import calendar
 import datetime
-import json
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
 from croniter import CroniterBadDateError, croniter
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
+from profiles import examples
 
-from dagster_sqlmesh_pipes._cron import cron_floor, interval_floor, irredundant, next_tick, parse_cron
+from dagster_sqlmesh_pipes._cron import Cron, interval_floor, irredundant, last_tick, parse_cron
 from dagster_sqlmesh_pipes.errors import ConfigurationError
 
 UTC = datetime.UTC
@@ -45,13 +44,24 @@ CRONS = (
     .map(" ".join)
 )
 
+ZONES = st.sampled_from([None, "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe", "America/Havana"])
+CLOCK_CHANGES = [datetime.datetime.fromisoformat(day) for day in ("2026-03-08", "2026-03-29", "2026-04-04", "2026-10-25", "2026-11-01")]
 WITHIN = (datetime.datetime.fromisoformat("2023-01-01"), datetime.datetime.fromisoformat("2028-12-31"))
 
 
+def parsed_or_assumed_away(cron: str) -> Cron:
+    """Parse a cron, unless it is one that never ticks, such as the 31st of February."""
+    try:
+        return parse_cron(cron)
+    except ConfigurationError as exc:
+        assume("never ticks" not in str(exc))
+        raise
+
+
 @given(cron=CRONS)
-@settings(max_examples=20, deadline=None)
+@examples(20)
 def test_the_minutes_of_a_cron_are_those_of_its_ticks_on_each_day_that_has_any(cron: str) -> None:
-    parsed = parse_cron(cron)
+    parsed = parsed_or_assumed_away(cron)
     start = datetime.datetime(2024, 1, 1, tzinfo=UTC)
     found = ticks(cron, start, datetime.datetime(2024, 3, 2, tzinfo=UTC))
     days = {datetime.datetime.fromtimestamp(tick, UTC).date() for tick in found}
@@ -68,35 +78,46 @@ def test_the_minutes_of_a_cron_are_those_of_its_ticks_on_each_day_that_has_any(c
 @example("L,15", "feb-apr", "sat,sun")
 @example("*", "*", "L5")
 @example("*", "jan,jul", "mon#1,fri#3")
-@settings(max_examples=10, deadline=None)
+@example("15W", "*", "*")
+@example("1W", "*", "*")
+@example("31W", "feb-apr", "*")
+@examples(10)
 def test_the_days_of_a_cron_are_those_of_its_ticks_in_each_of_the_fourteen_kinds_of_years(
     month_days: str, months: str, weekdays: str
 ) -> None:
     assume(month_days == "*" or not set("#L") & set(weekdays))
     cron = f"0 0 {month_days} {months} {weekdays}"
     kinds = {(calendar.isleap(year), calendar.weekday(year, 1, 1)): year for year in range(2000, 2028)}
-    firsts = [(datetime.datetime(year, 1, 1, tzinfo=UTC), datetime.datetime(year + 1, 1, 1, tzinfo=UTC)) for year in sorted(kinds.values())]
+    firsts = [(datetime.datetime(year, 1, 1, tzinfo=UTC), datetime.datetime(year + 1, 1, 1, tzinfo=UTC)) for year in kinds.values()]
     try:
         ticked = set().union(*(ticks(cron, first, following) for first, following in firsts))
     except CroniterBadDateError:
-        assert not parse_cron(cron).days
+        with pytest.raises(ConfigurationError, match="never ticks"):
+            parse_cron(cron)
         return
     midnights = [first + datetime.timedelta(days=n) for first, following in firsts for n in range((following - first).days)]
     assert parse_cron(cron).days == sum(1 << bit for bit, midnight in enumerate(midnights) if midnight.timestamp() in ticked)
 
 
 @given(crons=st.lists(CRONS, min_size=1, max_size=5), year=st.sampled_from([2023, 2024, 2028]))
-@settings(max_examples=12, deadline=None)
+@examples(12)
 def test_leaving_out_redundant_crons_keeps_the_union_of_ticks_and_none_more_can_go(crons: list[str], year: int) -> None:
     start, end = datetime.datetime(year, 2, 1, tzinfo=UTC), datetime.datetime(year, 4, 1, tzinfo=UTC)
+    parsed = {cron: parsed_or_assumed_away(cron) for cron in crons}
     kept = irredundant(crons)
     of = {cron: ticks(cron, start, end) for cron in {*crons, *kept}}
     assert set().union(*(of[cron] for cron in kept)) == set().union(*(of[cron] for cron in crons))
-    for cron in crons:  # what is said to be covered by another is, and what is covered for all time was left out
-        for other in kept:
-            if parse_cron(other).covers(parse_cron(cron)):
-                assert of[cron] <= of[other]
-                assert parse_cron(cron).text == other or parse_cron(cron).text not in kept
+    for cron in crons:  # what another covers for all time was left out
+        for other in map(parse_cron, kept):
+            if not (parsed[cron].minutes & ~other.minutes or parsed[cron].days & ~other.days):
+                assert of[cron] <= of[other.text]
+                assert parsed[cron].text == other.text or parsed[cron].text not in kept
+
+
+def test_a_thousand_daily_crons_are_all_kept() -> None:
+    crons = {f"{minute % 60} {minute // 60} * * *" for minute in range(1000)}
+    assert set(irredundant(crons)) == crons
+    assert irredundant({*crons, "* * * * *"}) == ("* * * * *",)
 
 
 @pytest.mark.parametrize(
@@ -127,31 +148,29 @@ def test_what_is_no_cron_is_refused_by_name(cron: str) -> None:
         parse_cron(cron)
 
 
-@given(cron=CRONS, at=st.datetimes(*WITHIN, timezones=st.just(UTC)))
-@settings(max_examples=80, deadline=None)
-def test_in_utc_the_floor_is_the_last_tick_and_a_tick_is_its_own_floor(cron: str, at: datetime.datetime) -> None:
-    at = at.replace(microsecond=0)
-    try:
-        floor = cron_floor(cron, None, at)
-    except CroniterBadDateError:  # a cron without ticks, such as the 31st of February
-        return
-    assert floor <= at
-    assert next_tick(cron, None, floor) > at
-    assert cron_floor(cron, None, floor) == floor
+@given(
+    cron=st.one_of(CRONS, st.sampled_from(["30 2 * * *", "0 * * * *", "*/20 1-3 * * *", "0 6 15W * *"])),
+    zone=ZONES,
+    at=st.one_of(
+        st.datetimes(*WITHIN),
+        st.builds(lambda day, minutes: day + datetime.timedelta(minutes=minutes), st.sampled_from(CLOCK_CHANGES), st.integers(0, 2000)),
+    ),
+)
+@example("30 2 * * *", "Europe/Berlin", datetime.datetime.fromisoformat("2026-03-29T01:00"))
+@example("30 2 * * *", "Europe/Berlin", datetime.datetime.fromisoformat("2026-10-25T01:29"))
+@examples(150)
+def test_the_last_tick_is_croniter_s_also_where_clocks_change(cron: str, zone: str | None, at: datetime.datetime) -> None:
+    parsed = parsed_or_assumed_away(cron)
+    at = at.replace(second=0, microsecond=0, tzinfo=UTC)
 
+    def next_tick(moment: datetime.datetime) -> float:
+        found: float = croniter(cron, moment.astimezone(ZoneInfo(zone or "UTC"))).get_next(float)
+        return found
 
-@pytest.mark.parametrize("at", ["2026-03-29T00:30", "2026-03-29T01:30", "2026-10-25T00:30", "2026-10-25T01:30", "2026-10-25T02:30"])
-def test_a_daily_cron_of_a_zone_releases_at_its_wall_clock_time_also_where_clocks_change(at: str) -> None:
-    berlin = ZoneInfo("Europe/Berlin")
-    moment = datetime.datetime.fromisoformat(at).replace(tzinfo=UTC)
-    assert cron_floor("0 6 * * *", "Europe/Berlin", moment) == (
-        datetime.datetime.combine(moment.astimezone(berlin).date() - datetime.timedelta(days=1), datetime.time(6), berlin)
-    )
-
-
-def test_a_cron_that_rests_at_night_has_its_last_tick_in_the_evening() -> None:
-    at = datetime.datetime(2026, 5, 5, 23, 30, tzinfo=UTC)
-    assert cron_floor("0 8-20 * * *", None, at) == at.replace(hour=20, minute=0)
+    last = last_tick(parsed, zone, at)
+    assert last <= at
+    assert next_tick(last - datetime.timedelta(seconds=1)) == last.timestamp()
+    assert next_tick(last) > at.timestamp()
 
 
 @pytest.mark.parametrize(
@@ -174,11 +193,3 @@ def test_an_interval_starts_where_its_unit_does(unit: str, start: str) -> None:
 def test_an_unknown_interval_unit_is_an_error() -> None:
     with pytest.raises(ConfigurationError, match="fortnight"):
         interval_floor("fortnight", datetime.datetime.now(UTC))
-
-
-def test_floors_are_those_that_sqlmesh_itself_gives_also_where_clocks_change() -> None:
-    rows = json.loads(Path(__file__).with_name("data").joinpath("cron_floors.json").read_text())
-    assert len(rows) == 11 * 4 * 14
-    for cron, zone, unit, at, floor, until in rows:
-        ours = cron_floor(cron, zone, datetime.datetime.fromisoformat(at).replace(tzinfo=UTC))
-        assert (f"{ours:%Y-%m-%dT%H:%M}", f"{interval_floor(unit, ours):%Y-%m-%dT%H:%M}") == (floor, until), (cron, zone, at)

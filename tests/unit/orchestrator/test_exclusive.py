@@ -7,15 +7,16 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from unit.orchestrator.shop import Make
+from patience import PATIENCE, wait_until
+from unit.orchestrator.shop import Make, step_error
 
-from dagster_sqlmesh_pipes._exclusive import environment_key, exclusive
+from dagster_sqlmesh_pipes import _exclusive, sqlmesh_assets_factory
+from dagster_sqlmesh_pipes._exclusive import exclusive, exclusive_key
 from dagster_sqlmesh_pipes.errors import ConcurrentRunError
 from dagster_sqlmesh_pipes.project import SQLMeshProject
 from dagster_sqlmesh_pipes.testing import FakeLauncher
 
-KEY = "shop/duckdb/prod"
-PATIENCE = 20  # seconds; a test that waits as long has failed
+KEY = "shop/duckdb"
 
 
 class Run(threading.Thread):
@@ -48,7 +49,7 @@ class Run(threading.Thread):
 
     def is_in(self) -> bool:
         """Wait until it has entered, or failed."""
-        until(lambda: self.entered.is_set() or self.error)
+        wait_until(lambda: self.entered.is_set() or self.error, "the step has entered or failed")
         if self.error and not isinstance(self.error, ConcurrentRunError):
             raise self.error
         return self.entered.is_set()
@@ -75,16 +76,6 @@ def enter(instance: dg.DagsterInstance) -> Iterator[Callable[..., Run]]:
         run.join(PATIENCE)
 
 
-def until(condition: Callable[[], object]) -> None:
-    """Wait for a condition on what other threads write."""
-    ticker = threading.Event()
-    for _ in range(PATIENCE * 50):
-        if condition():
-            return
-        ticker.wait(0.02)
-    raise AssertionError
-
-
 def waiting_messages(instance: dg.DagsterInstance, run: Run) -> list[str]:
     return [log.message for log in instance.all_logs(run.run_id) if "Waiting for run" in log.message] if run.run_id else []
 
@@ -93,7 +84,7 @@ def test_a_second_run_waits_for_the_first_and_says_for_which(instance: dg.Dagste
     first = enter()
     assert first.is_in()
     second = enter()
-    until(lambda: waiting_messages(instance, second))
+    wait_until(lambda: waiting_messages(instance, second), "the second run says that it waits")
     assert not second.entered.is_set()
     first.leave()
     assert second.is_in()
@@ -109,7 +100,7 @@ def test_a_run_that_is_not_to_wait_fails_with_the_other_s_id(enter: Callable[...
     second = enter(on_conflict="fail")
     second.join(PATIENCE)
     assert isinstance(second.error, ConcurrentRunError)
-    assert f"run {first.run_id} is at work on the SQLMesh environment {KEY}" in str(second.error)
+    assert f"run {first.run_id} is at work on the SQLMesh project {KEY}" in str(second.error)
     assert not second.entered.is_set()
 
 
@@ -121,8 +112,8 @@ def test_waiting_ends_with_an_error_after_the_timeout(enter: Callable[..., Run])
     assert isinstance(second.error, ConcurrentRunError)
 
 
-def test_runs_on_different_environments_do_not_wait_for_each_other(enter: Callable[..., Run]) -> None:
-    first, second = enter(), enter("shop/duckdb/dev")
+def test_runs_on_different_projects_do_not_wait_for_each_other(enter: Callable[..., Run]) -> None:
+    first, second = enter(), enter("stock/duckdb")
     assert first.is_in()
     assert second.is_in()
 
@@ -148,26 +139,54 @@ def test_a_run_that_has_ended_without_leaving_is_in_nobody_s_way(instance: dg.Da
     assert second.is_in()
 
 
-def test_a_run_that_re_executes_another_does_not_take_its_turn_over(instance: dg.DagsterInstance, enter: Callable[..., Run]) -> None:
+def test_turns_of_runs_that_have_ended_are_not_kept(instance: dg.DagsterInstance, enter: Callable[..., Run]) -> None:
+    instance.add_dynamic_partitions(f"sqlmesh/turns/{KEY}", ["3 6a7e1b52-0000-4000-8000-000000000000 step"])
+    first = enter(on_conflict="fail")
+    assert first.is_in()
+    first.leave()
+    assert instance.get_dynamic_partitions(f"sqlmesh/turns/{KEY}") == []
+
+
+def test_a_run_that_is_ended_by_force_while_it_waits_does_not_go_in(instance: dg.DagsterInstance, enter: Callable[..., Run]) -> None:
     first = enter()
     assert first.is_in()
-    run = instance.get_run_by_id(first.run_id)
+    second = enter()
+    wait_until(lambda: waiting_messages(instance, second), "the second run says that it waits")
+    run = instance.get_run_by_id(second.run_id)
     assert run
-    first.leave()
+    instance.report_run_canceled(run)
+    second.join(PATIENCE)
+    assert isinstance(second.error, ConcurrentRunError)
+    assert f"Run {second.run_id} was ended" in str(second.error)
+    assert not second.entered.is_set()
 
+
+def test_a_step_that_died_while_choosing_its_number_is_waited_for_as_any_other(
+    instance: dg.DagsterInstance, enter: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
     @dg.job
     def somebodys() -> None: ...
 
-    tags = {**run.tags, "sqlmesh/exclusive": "true", "sqlmesh/turn/step": f"1 {first.run_id} {KEY}"}
-    instance.create_run_for_job(somebodys, status=dg.DagsterRunStatus.STARTED, tags=tags)
-    second = enter(on_conflict="fail", tags=tags)
-    assert second.is_in()
+    dead = instance.create_run_for_job(somebodys, status=dg.DagsterRunStatus.STARTED)
+    instance.add_dynamic_partitions(f"sqlmesh/turns/{KEY}", [f"0 {dead.run_id} step"])
+    monkeypatch.setattr(_exclusive, "_CHOOSES_WITHIN", 0.2)
+
+    refused = enter(on_conflict="fail")
+    refused.join(PATIENCE)
+    assert isinstance(refused.error, ConcurrentRunError)
+    assert f"run {dead.run_id} is at work" in str(refused.error)
+
+    waiting = enter()
+    wait_until(lambda: waiting_messages(instance, waiting), "it says that it waits")
+    assert dead.run_id in waiting_messages(instance, waiting)[0]
+    instance.report_run_canceled(dead)
+    assert waiting.is_in()
 
 
-def test_a_run_at_work_can_be_found_by_its_environment(instance: dg.DagsterInstance, enter: Callable[..., Run]) -> None:
-    first = enter()
+def test_a_run_at_work_can_be_found_by_its_project(instance: dg.DagsterInstance, enter: Callable[..., Run]) -> None:
+    first = enter(tags={"sqlmesh/environment": "shop/duckdb/dev"})
     assert first.is_in()
-    (record,) = instance.get_run_records(dg.RunsFilter(tags={"sqlmesh/environment": KEY}))
+    (record,) = instance.get_run_records(dg.RunsFilter(tags={"sqlmesh/exclusive": KEY}))
     assert record.dagster_run.run_id == first.run_id
 
 
@@ -203,32 +222,53 @@ def test_of_many_runs_that_come_at_once_never_two_are_in(instance: dg.DagsterIns
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(PATIENCE * 3)
+        thread.join(PATIENCE)
     assert not errors
     assert most == 1
 
 
-def test_a_function_called_without_a_run_is_not_kept_out() -> None:
-    entered = False
-    with exclusive(dg.build_asset_context(), KEY):
-        entered = True
-    assert entered
-
-
 def test_the_key_is_the_same_wherever_the_project_is(tmp_path: Path) -> None:
     here, there = (SQLMeshProject([tmp_path / place / "shop"], gateway="duckdb") for place in ("here", "there"))
-    assert environment_key(here) == environment_key(there) == KEY
-    assert environment_key(here, "dev") == "shop/duckdb/dev"
+    assert exclusive_key(here) == exclusive_key(there) == KEY
 
 
 def test_a_lock_key_takes_the_place_of_the_folder_s_name_and_the_gateway(make_resource: Make) -> None:
     here, there = (make_resource(FakeLauncher(), project_dir=folder, lock_key="warehouse") for folder in ("/one/shop", "/two/models"))
-    assert here.exclusive_key() == there.exclusive_key() == "warehouse/prod"
-    assert here.exclusive_key("dev") == "warehouse/dev"
+    assert here.exclusive_key() == there.exclusive_key() == "warehouse"
     assert make_resource(FakeLauncher(), project_dir="/one/shop").exclusive_key() == KEY
 
 
+def test_environments_have_names_of_their_own_and_one_key(make_resource: Make) -> None:
+    resource = make_resource(FakeLauncher(), project_dir="/one/shop")
+    assert (resource.environment_key(), resource.environment_key("dev")) == (f"{KEY}/prod", f"{KEY}/dev")
+
+
 def test_runs_of_two_projects_in_folders_of_one_name_do_not_wait_for_each_other_with_lock_keys(enter: Callable[..., Run]) -> None:
-    first, second = (enter(environment_key(SQLMeshProject(["shop"]), lock_key=lock_key)) for lock_key in ("sales", "stock"))
+    first, second = (enter(exclusive_key(SQLMeshProject(["shop"]), lock_key=lock_key)) for lock_key in ("sales", "stock"))
     assert first.is_in()
     assert second.is_in()
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_run_of_sqlmesh_takes_its_turn_among_the_runs_of_other_jobs(
+    make_resource: Make, instance: dg.DagsterInstance, enter: Callable[..., Run], *, waits: bool
+) -> None:
+    launcher = FakeLauncher()
+    assets = sqlmesh_assets_factory(sqlmesh_resource=make_resource(launcher, project_dir="/one/shop", wait_for_others=waits))
+    first = enter()
+    assert first.is_in()
+    executed: list[dg.ExecuteInProcessResult] = []
+    execute = threading.Thread(target=lambda: executed.append(dg.materialize(assets, instance=instance, raise_on_error=False)), daemon=True)
+    execute.start()
+
+    def waiting() -> bool:
+        return any("Waiting for run" in log.message for run in instance.get_runs() for log in instance.all_logs(run.run_id))
+
+    wait_until(lambda: executed or waiting(), "it waits, or has failed")
+    assert launcher.requests == []
+    first.leave()
+    execute.join(PATIENCE)
+    (result,) = executed
+    assert (result.success, len(launcher.requests)) == ((True, 1) if waits else (False, 0))
+    if not waits:
+        assert f"run {first.run_id} is at work" in step_error(result)

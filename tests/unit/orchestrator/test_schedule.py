@@ -50,8 +50,10 @@ def asked(request: dg.RunRequest | str) -> set[str]:
     return {"/".join(asset.path[1:]) for asset in request.asset_selection or []}
 
 
-def report(instance: dg.DagsterInstance, name: str, interval_end: datetime.datetime | None, *, complete: bool = True) -> None:
-    metadata: dict[str, Any] = {"sqlmesh/complete": complete}
+def report(
+    instance: dg.DagsterInstance, name: str, interval_end: datetime.datetime | None, *, complete: bool = True, environment: str = "prod"
+) -> None:
+    metadata: dict[str, Any] = {"sqlmesh/complete": complete, "sqlmesh/environment": environment}
     if interval_end:
         metadata["sqlmesh/interval_end"] = dg.MetadataValue.timestamp(interval_end)
     instance.report_runless_asset_event(dg.AssetMaterialization(key(name), metadata=metadata))
@@ -79,16 +81,23 @@ def test_models_of_a_time_zone_tick_in_it(make_resource: Make) -> None:
     assert (schedule.cron_schedule, schedule.execution_timezone) == ("0 6 * * *", "Europe/Berlin")
 
 
-def test_a_tick_that_stands_in_for_a_time_zone_is_skipped_when_it_is_no_model_s(make_resource: Make, instance: dg.DagsterInstance) -> None:
-    resource = make_resource(FakeLauncher(), [model("a.x", cron="0 0 * * *", cron_tz="Europe/Berlin"), model("a.y", cron="0 12 * * *")])
+def test_a_tick_that_stands_in_for_a_time_zone_asks_for_what_a_missed_one_would_have(
+    make_resource: Make, instance: dg.DagsterInstance
+) -> None:
+    """After a time without a daemon, Dagster evaluates the latest missed tick only, whatever that is."""
+    resource = make_resource(FakeLauncher(), [model("a.x", cron="0 0 * * *", cron_tz="Europe/Berlin", interval_unit="day")])
     summer = datetime.datetime(2030, 7, 1, 22, 0, tzinfo=UTC)
-    assert asked(evaluate(resource, instance, summer)) == {"a/x", "a/y"}
-    assert "No model's cron ticks" in str(evaluate(resource, instance, summer.replace(hour=23)))
+    report(instance, "a.x", summer.replace(day=1, hour=0) - datetime.timedelta(days=1))
+    assert asked(evaluate(resource, instance, summer.replace(hour=23))) == {"a/x"}
+    report(instance, "a.x", summer.replace(day=1, hour=0))
+    assert evaluate(resource, instance, summer.replace(hour=23)) == "Nothing is due. The next tick is at 2030-07-02 22:00 UTC."
 
 
 def test_a_cron_that_cannot_be_read_is_refused_by_model(make_resource: Make) -> None:
     with pytest.raises(ConfigurationError, match=r'"shop"."a"."x".*every now and then'):
         sqlmesh_adaptive_schedule_factory(sqlmesh_resource=make_resource(FakeLauncher(), [model("a.x", cron="every now and then")]))
+    with pytest.raises(ConfigurationError, match=r'"shop"."a"."x".*never ticks'):
+        sqlmesh_adaptive_schedule_factory(sqlmesh_resource=make_resource(FakeLauncher(), [model("a.x", cron="0 0 31 2 *")]))
 
 
 def test_a_project_with_nothing_to_run_is_refused(make_resource: Make) -> None:
@@ -140,6 +149,7 @@ def test_a_run_says_in_its_tags_what_was_due_and_why(resource: SQLMeshResource, 
     assert isinstance(request, dg.RunRequest)
     assert request.run_key == "sqlmesh_adaptive_schedule:2030-05-06T12:00:00+00:00"
     assert {name: value for name, value in request.tags.items() if name.startswith("sqlmesh/")} == {
+        "sqlmesh/exclusive": "sqlmesh/duckdb",
         "sqlmesh/environment": "sqlmesh/duckdb/prod",
         "sqlmesh/tick": "2030-05-06T12:00:00+00:00",
         "sqlmesh/next_tick": "2030-05-06T12:05:00+00:00",
@@ -176,9 +186,19 @@ def test_a_run_that_has_ended_is_in_nobody_s_way(
     assert isinstance(evaluate(resource, instance), dg.RunRequest)
 
 
-def test_a_run_on_another_environment_is_in_nobody_s_way(resource: SQLMeshResource, instance: dg.DagsterInstance) -> None:
-    run_of(instance, dg.DagsterRunStatus.STARTED, environment="sqlmesh/duckdb/dev")
+def test_a_run_on_another_environment_of_the_project_is_in_the_way_and_one_on_another_project_is_not(
+    resource: SQLMeshResource, instance: dg.DagsterInstance
+) -> None:
+    run_of(instance, dg.DagsterRunStatus.STARTED, project="stock/duckdb")
     assert isinstance(evaluate(resource, instance), dg.RunRequest)
+    blocking = run_of(instance, dg.DagsterRunStatus.STARTED, environment="dev")
+    assert blocking.run_id in str(evaluate(resource, instance))
+
+
+def test_what_another_environment_materialized_says_nothing_of_this_one(resource: SQLMeshResource, instance: dg.DagsterInstance) -> None:
+    for name in ("marts.daily", "marts.hourly", "staging.often"):
+        report(instance, name, NOON, environment="dev")
+    assert asked(evaluate(resource, instance)) == {"marts/daily", "marts/hourly", "staging/often"}
 
 
 def test_a_run_request_runs_its_models_with_their_checks_and_what_was_idle_is_not_asked_for_again(
@@ -192,7 +212,7 @@ def test_a_run_request_runs_its_models_with_their_checks_and_what_was_idle_is_no
     definitions = dg.Definitions(assets=assets, jobs=[job], schedules=[schedule])
     for name in ("marts.hourly", "staging.often"):
         report(instance, name, datetime.datetime.now(UTC) + datetime.timedelta(days=1))
-    now = datetime.datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    now = datetime.datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - datetime.timedelta(hours=1)  # not punctual
     request = evaluate(resource, instance, now)
     assert isinstance(request, dg.RunRequest)
     assert asked(request) == {"marts/daily"}
@@ -211,6 +231,80 @@ def test_a_run_request_runs_its_models_with_their_checks_and_what_was_idle_is_no
     assert "Nothing is due" in str(evaluate(resource, instance, now))
 
 
+def finished(outcome: str, *told: dict[str, Any]) -> list[Any]:
+    return [
+        *(message("report_custom_message", payload=payload) for payload in told),
+        message("report_custom_message", payload={"type": "run_finished", "outcome": outcome, "exit_code": int(outcome == "failed")}),
+    ]
+
+
+def run_tick(resource: SQLMeshResource, instance: dg.DagsterInstance, **config: Any) -> set[str]:
+    """Evaluate a tick, run what it asks for, and give what the tick after that asks for."""
+    _, job, assets = sqlmesh_adaptive_schedule_factory(sqlmesh_resource=resource)
+    now = datetime.datetime.now(UTC)
+    request = evaluate(resource, instance, now)
+    assert isinstance(request, dg.RunRequest)
+    dg.Definitions(assets=assets, jobs=[job]).resolve_job_def(job.name).execute_in_process(
+        instance=instance,
+        asset_selection=list(request.asset_selection or []),
+        tags=dict(request.tags),
+        run_config={"ops": {"sqlmesh_prod": {"config": config}}} if config else None,
+        raise_on_error=False,
+    )
+    following = evaluate(resource, instance, now)
+    return set() if isinstance(following, str) else asked(following)
+
+
+def test_a_failed_run_settles_what_neither_failed_nor_was_held_back(make_resource: Make, instance: dg.DagsterInstance) -> None:
+    models = [
+        model("a.broken", cron="@yearly"),
+        model("a.after", cron="@yearly", depends_on=[fqn("a.broken")]),
+        model("a.late", cron="@yearly", signals=["arrived"]),
+        model("a.after_late", cron="@yearly", depends_on=[fqn("a.late")]),
+        model("a.idle", cron="@yearly"),
+    ]
+    told: list[dict[str, Any]] = [
+        {"type": "model_failed", "model": fqn("a.broken"), "error": "no such table"},
+        {"type": "model_skipped", "model": fqn("a.after"), "reason": "upstream_failed", "upstream": [fqn("a.broken")]},
+    ]
+    resource = make_resource(FakeLauncher(messages=finished("failed", *told), exit=Exit(code=1)), models)
+    assert run_tick(resource, instance) == {"a/broken", "a/after", "a/late", "a/after_late"}
+
+
+def test_a_run_that_broke_off_settles_nothing(make_resource: Make, instance: dg.DagsterInstance) -> None:
+    resource = make_resource(FakeLauncher(exit=Exit(code=4)), [model("a.x", cron="@yearly")])
+    assert run_tick(resource, instance) == {"a/x"}
+
+
+@pytest.mark.parametrize("config", [{"environment": "dev"}, {"start": "2026-01-01"}, {"execution_time": "2026-01-01"}])
+def test_a_tick_s_run_that_is_executed_again_with_options_settles_nothing(
+    make_resource: Make, instance: dg.DagsterInstance, config: dict[str, str]
+) -> None:
+    launcher = FakeLauncher(messages=finished("nothing_to_do"))
+    resource = make_resource(launcher, [model("a.x", cron="@yearly")], allowed_environments=["dev"])
+    assert run_tick(resource, instance, **config) == {"a/x"}
+    assert run_tick(resource, instance) == set()
+
+
+@pytest.mark.parametrize(("config", "due"), [({"start": "2026-01-01"}, {"a/x"}), ({"end": "2026-01-01"}, set()), ({}, set())])
+def test_a_run_by_hand_from_some_time_on_may_leave_a_hole_before_it(
+    make_resource: Make, instance: dg.DagsterInstance, config: dict[str, str], due: set[str]
+) -> None:
+    now = datetime.datetime.now(UTC)
+    reported = message(
+        "report_asset_materialization",
+        asset_key="shop/a/x",
+        metadata={"sqlmesh/complete": {"raw_value": True, "type": "bool"}},
+        data_version="1",
+    )
+    resource = make_resource(FakeLauncher(messages=[reported, *finished("success")]), [model("a.x", cron="@yearly", interval_unit="day")])
+    _, job, assets = sqlmesh_adaptive_schedule_factory(sqlmesh_resource=resource)
+    by_hand = dg.Definitions(assets=assets, jobs=[job]).resolve_job_def(job.name)
+    assert by_hand.execute_in_process(instance=instance, run_config={"ops": {"sqlmesh_prod": {"config": config}}}).success
+    following = evaluate(resource, instance, now)
+    assert (set() if isinstance(following, str) else asked(following)) == due
+
+
 def test_a_person_who_names_a_model_is_told_that_it_is_not_planned_and_a_run_of_everything_goes_on(make_resource: Make) -> None:
     launcher = FakeLauncher(messages=[message("report_custom_message", payload={"type": "run_finished", "outcome": "nothing_to_do"})])
     resource = make_resource(launcher, MODELS)
@@ -224,7 +318,7 @@ def test_runs_and_ticks_of_a_resource_with_a_lock_key_go_by_it(make_resource: Ma
     request = evaluate(resource, instance)
     assert isinstance(request, dg.RunRequest)
     assert request.tags["sqlmesh/environment"] == "warehouse/prod"
-    blocking = run_of(instance, dg.DagsterRunStatus.STARTED, environment="warehouse/prod")
+    blocking = run_of(instance, dg.DagsterRunStatus.STARTED, project="warehouse")
     assert blocking.run_id in str(evaluate(resource, instance))
 
 
@@ -292,8 +386,20 @@ def test_freshness_follows_from_the_longest_time_between_ticks(resource: SQLMesh
     assert by_name["staging.seed"] is None
 
 
-def run_of(instance: dg.DagsterInstance, status: dg.DagsterRunStatus, environment: str = "sqlmesh/duckdb/prod") -> dg.DagsterRun:
+def test_freshness_allows_for_the_longest_day_and_ends_with_the_model(make_resource: Make) -> None:
+    models = [model("a.berlin", cron="0 6 * * *", cron_tz="Europe/Berlin"), model("a.ended", end="2020-01-01")]
+    manifest = make_resource(FakeLauncher(), models).project.manifest()
+    grace = datetime.timedelta(minutes=15)
+    berlin, ended = (freshness_from_cron(m, grace=grace) for m in manifest.models.values())
+    assert berlin == dg.FreshnessPolicy.time_window(fail_window=datetime.timedelta(hours=25, minutes=15))
+    assert ended is None
+
+
+def run_of(
+    instance: dg.DagsterInstance, status: dg.DagsterRunStatus, project: str = "sqlmesh/duckdb", environment: str = "prod"
+) -> dg.DagsterRun:
     @dg.job
     def somebodys() -> None: ...
 
-    return instance.create_run_for_job(somebodys, status=status, tags={"sqlmesh/environment": environment})
+    tags = {"sqlmesh/exclusive": project, "sqlmesh/environment": f"{project}/{environment}"}
+    return instance.create_run_for_job(somebodys, status=status, tags=tags)

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from croniter import croniter
 
-from dagster_sqlmesh_pipes._due import Due, LastMaterialization, Settled, can_be_due, find_due, released_until, settle
+from dagster_sqlmesh_pipes._due import Due, LastMaterialization, Settled, after_signals, can_be_due, find_due, restatement_crons
 from dagster_sqlmesh_pipes.manifest import Model, ModelKind
 
 UTC = datetime.UTC
@@ -23,14 +23,25 @@ def moment(text: str) -> datetime.datetime:
 
 
 def model(name: str, cron: str = "@daily", unit: str | None = "day", *, kind: str = "FULL", **attributes: Any) -> Model:
-    return Model(fqn=f'"{name}"', name=name, view_name=name, kind=ModelKind(name=kind), cron=cron, interval_unit=unit, **attributes)
+    properties = {key: attributes.pop(key) for key in ("auto_restatement_cron", "disable_restatement") if key in attributes}
+    made = ModelKind(name=kind, **properties)
+    return Model(fqn=f'"{name}"', name=name, view_name=name, kind=made, cron=cron, interval_unit=unit, **attributes)
+
+
+def by_fqn(*models: Model) -> dict[str, Model]:
+    return {m.fqn: m for m in models}
 
 
 def due_at(
     at: str, *models: Model, known: Mapping[str, LastMaterialization] | None = None, settled: Settled | None = None, **options: bool
 ) -> dict[str, str]:
     found = find_due(
-        models, moment(at), settled={} if settled is None else settled, last_materializations=lambda _fqns: known or {}, **options
+        models,
+        moment(at),
+        settled={} if settled is None else settled,
+        last_materializations=lambda _fqns: known or {},
+        restatements=restatement_crons(by_fqn(*models)),
+        **options,
     )
     return {due.model.name: due.reason for due in found}
 
@@ -60,9 +71,9 @@ def test_a_model_of_which_batches_failed_stays_due() -> None:
 
 
 def test_noon_releases_yesterday_and_no_more_until_the_next_noon() -> None:
-    noon = model("m", "0 12 * * *")
-    assert released_until(noon, moment("2026-05-05T11:59")) == moment("2026-05-04T00:00")
-    assert released_until(noon, moment("2026-05-05T12:00")) == moment("2026-05-05T00:00")
+    noon, known = model("m", "0 12 * * *"), materialized("2026-05-04T12:01", "2026-05-04T00:00")
+    assert due_at("2026-05-05T11:59", noon, known=known) == {}
+    assert due_at("2026-05-05T12:00", noon, known=known) == {"m": "behind"}
 
 
 def test_a_materialization_that_does_not_say_its_interval_counts_by_its_time() -> None:
@@ -112,33 +123,57 @@ def test_what_is_settled_is_not_looked_up_again() -> None:
     assert due_at("2026-05-06T00:00", model("m"), settled=settled) == {"m": "never materialized"}
 
 
-def test_a_model_up_to_date_before_dagster_knew_it_is_asked_for_once() -> None:
-    settled: Settled = {}
-    settle([model("m")], moment("2026-05-05T00:05"), settled=settled)
-    assert due_at("2026-05-05T00:10", model("m"), settled=settled) == {}
-    assert due_at("2026-05-06T00:00", model("m"), settled=settled) == {"m": "never materialized"}
+@pytest.mark.parametrize("cron", ["@daily", "0 12 * * *"])
+def test_what_was_settled_after_a_model_s_end_is_settled_for_good(cron: str) -> None:
+    ended = model("m", cron, end="2026-05-04")
+    assert due_at("2026-06-01T00:00", ended, settled={ended.fqn: moment("2026-05-05T12:05")}) == {}
+    assert due_at("2026-06-01T00:00", ended, settled={ended.fqn: moment("2026-05-04T12:05")}) == {"m": "never materialized"}
 
 
-def test_a_model_whose_signal_may_not_have_been_ready_is_asked_for_again() -> None:
-    settled: Settled = {}
-    settle([model("m", signals=("arrived",))], moment("2026-05-05T00:05"), settled=settled)
-    assert due_at("2026-05-05T00:10", model("m", signals=("arrived",)), settled=settled) == {"m": "never materialized"}
+def test_what_was_settled_in_an_hour_that_comes_twice_is_asked_for_when_its_cron_ticks_again() -> None:
+    """SQLMesh's `cron_floor` lags behind there: the first of the two ticks may have found nothing."""
+    twice = model("m", "30 2 * * *", cron_tz="Europe/Berlin")
+    settled = {twice.fqn: moment("2026-10-25T00:31")}
+    assert due_at("2026-10-25T01:00", twice, settled=settled) == {}
+    assert due_at("2026-10-25T01:30", twice, settled=settled) == {"m": "never materialized"}
+
+
+def test_all_that_is_downstream_of_a_signal_is_known() -> None:
+    models = [model("late", signals=("arrived",)), model("inlined", kind="EMBEDDED", depends_on=('"late"',)), model("other")]
+    assert after_signals(by_fqn(*models, model("after", depends_on=('"inlined"', '"other"')))) == {'"late"', '"inlined"', '"after"'}
+
+
+def test_a_restatement_makes_a_model_due_and_all_that_is_downstream_of_it() -> None:
+    models = [
+        model("m", auto_restatement_cron="0 3 * * *"),
+        model("after", depends_on=('"m"',)),
+        model("kept", depends_on=('"after"',), disable_restatement=True),
+        model("after_kept", depends_on=('"kept"',)),
+    ]
+    known = {m.fqn: materialized("2026-05-05T00:01", "2026-05-05T00:00")['"m"'] for m in models}
+    assert due_at("2026-05-05T02:55", *models, known=known) == {}
+    assert due_at("2026-05-05T03:00", *models, known=known) == {"m": "restated", "after": "restated"}
+    settled = {m.fqn: moment("2026-05-05T03:01") for m in models}
+    assert due_at("2026-05-05T23:55", *models, known=known, settled=settled) == {}
 
 
 def test_a_punctual_tick_needs_no_look_at_models_whose_cron_ticks_now() -> None:
     def never(_fqns: Collection[str]) -> Mapping[str, LastMaterialization]:
         raise AssertionError
 
-    (found,) = find_due([model("m")], moment("2026-05-05T00:00"), settled={}, last_materializations=never, is_punctual=True)
+    at = moment("2026-05-05T00:00")
+    (found,) = find_due([model("m")], at, settled={}, last_materializations=never, restatements={}, is_punctual=True)
     assert found.reason == "ticked"
+
+
+def test_a_punctual_tick_that_releases_no_whole_interval_asks_for_nothing() -> None:
+    known = materialized("2026-05-05T00:01", "2026-05-05T00:00")
+    assert due_at("2026-05-05T13:00", model("m", "@hourly"), known=known, is_punctual=True) == {}
 
 
 # The sixty days.
 
 START, DAYS = moment("2026-09-20T00:00"), 60  # over the end of summer time in Berlin
-
-LONGEST_RUN = datetime.timedelta(minutes=70)
-"""Events come when a batch has run, which may be after the next ticks."""
 
 MODELS = [
     model("raw", "*/30 * * * *", "half_hour"),
@@ -150,8 +185,13 @@ MODELS = [
     model("weekly", "@weekly", "day", depends_on=('"daily"',)),
     model("monthly", "0 4 1 * *", "month", depends_on=('"daily"',)),
     model("late", "@daily", "day", signals=("arrived",), depends_on=('"raw"',)),
+    model("after_late", "@daily", "day", depends_on=('"late"', '"hourly"')),
+    model("restated", "@daily", "day", auto_restatement_cron="0 */7 * * *", depends_on=('"raw"',)),
+    model("after_restated", "0 12 * * *", "day", depends_on=('"restated"',)),
     model("ended", "@daily", "day", end="2026-10-01"),
 ]
+
+RESTATED, RESTATED_DAYS = {'"restated"', '"after_restated"'}, datetime.timedelta(days=2)
 
 Evaluated = set[tuple[str, datetime.datetime, datetime.datetime]]
 """Model, and the interval that was recorded."""
@@ -168,16 +208,25 @@ class SQLMeshSimulator:
     recorded: dict[str, datetime.datetime]
     last: dict[str, LastMaterialization] = field(default_factory=dict)
     """What a runner would have reported to Dagster."""
+    restated: datetime.datetime = START
 
-    def run(self, now: datetime.datetime, selected: Collection[str] | None) -> tuple[Evaluated, bool]:
-        """Evaluate what is missing of the selected models, without their upstream ones, and tell whether nothing failed."""
+    def run(self, now: datetime.datetime, selected: Collection[str] | None) -> tuple[Evaluated, set[str]]:
+        """Evaluate what is missing of the selected models, without their upstream ones, and tell what failed or was skipped behind that."""
+        self._restate(now)
         evaluated: Evaluated = set()
         failed: set[str] = set()
+        unready: dict[str, datetime.datetime] = {}  # from when on
         for m in MODELS:  # in topological order
             if selected is not None and m.fqn not in selected:
                 continue
             missing = list(self._missing(m, now))
-            if not missing or (m.signals and not self._signal_is_ready(now)):
+            held_from = [unready[upstream] for upstream in m.depends_on if upstream in unready]
+            if missing and m.signals and not self._signal_is_ready(now):
+                held_from.append(missing[0][0])
+            if held_from:
+                unready[m.fqn] = min(held_from)
+                missing = [(low, high) for low, high in missing if high <= unready[m.fqn]]
+            if not missing:
                 continue
             if failed & set(m.depends_on):
                 failed.add(m.fqn)  # skipped, and so is what depends on it
@@ -188,8 +237,18 @@ class SQLMeshSimulator:
             if done:
                 evaluated |= {(m.name, *interval) for interval in done}
                 self.recorded[m.fqn] = done[-1][1]
-                self.last[m.fqn] = LastMaterialization(now + LONGEST_RUN, done[-1][1], complete=len(done) == len(missing))
-        return evaluated, not failed
+                self.last[m.fqn] = LastMaterialization(now, done[-1][1], complete=len(done) == len(missing))
+        return evaluated, failed
+
+    def _restate(self, now: datetime.datetime) -> None:
+        """Take intervals back if the cron has ticked since the last run, whatever is selected."""
+        ticks = TICKS["0 */7 * * *", None]
+        tick = ticks[bisect.bisect_right(ticks, now) - 1]
+        if tick > self.restated:
+            for fqn in RESTATED:
+                today = now.replace(hour=0, minute=0, second=0, microsecond=0)
+                self.recorded[fqn] = min(self.recorded[fqn], today - RESTATED_DAYS)
+        self.restated = now
 
     def last_of(self, fqns: Collection[str]) -> Mapping[str, LastMaterialization]:
         return {fqn: self.last[fqn] for fqn in fqns if fqn in self.last}
@@ -227,7 +286,7 @@ def _ticks_of(cron: str, zone: str | None) -> list[datetime.datetime]:
     return [tick.astimezone(UTC) for tick in ticks[1:]]
 
 
-TICKS = {(m.cron, m.cron_tz): _ticks_of(m.cron, m.cron_tz) for m in MODELS}
+TICKS = {(m.cron, m.cron_tz): _ticks_of(m.cron, m.cron_tz) for m in [*MODELS, model("restatements", "0 */7 * * *")]}
 
 
 EVERY_TICK = sorted({tick for ticks in TICKS.values() for tick in ticks if START < tick < START + datetime.timedelta(days=DAYS)})
@@ -262,19 +321,27 @@ class Daemon:
 def test_over_sixty_days_of_failures_late_models_and_downtime_due_models_are_what_sqlmesh_run_evaluates_at_every_tick(seed: int) -> None:
     whole, due_only = SQLMeshSimulator(seed, _planned()), SQLMeshSimulator(seed, _planned())
     settled: Settled = {}
+    signalled, restatements = after_signals(by_fqn(*MODELS)), restatement_crons(by_fqn(*MODELS))
     ticks = evaluated_in_all = asked_in_all = failed_runs = 0
     for tick, restarted in Daemon(seed):
         if restarted:
             settled.clear()
-        due: list[Due] = find_due(MODELS, tick, settled=settled, last_materializations=due_only.last_of, is_punctual=tick.minute == 0)
-        evaluated, succeeded = due_only.run(tick, {found.model.fqn for found in due})
-        assert (evaluated, succeeded) == whole.run(tick, None), tick
-        if succeeded:
-            settle([found.model for found in due], tick, settled=settled)
+        due: list[Due] = find_due(
+            MODELS,
+            tick,
+            settled=settled,
+            last_materializations=due_only.last_of,
+            restatements=restatements,
+            is_punctual=tick.minute == 0,
+        )
+        asked = {found.model.fqn for found in due}
+        evaluated, failed = due_only.run(tick, asked)
+        assert (evaluated, failed) == whole.run(tick, None), tick
+        settled.update(dict.fromkeys(asked - failed - signalled, tick))
         ticks += 1
         evaluated_in_all += len({name for name, _, _ in evaluated})
         asked_in_all += len(due)
-        failed_runs += not succeeded
+        failed_runs += bool(failed)
     assert due_only.recorded == whole.recorded
     assert failed_runs > 50
     # Models are asked for in vain only while they or what is upstream fails, a signal is not ready, or Dagster has yet to see them.

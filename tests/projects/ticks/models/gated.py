@@ -9,7 +9,7 @@ import pandas as pd
 from sqlmesh import ExecutionContext, model
 
 
-@model("ticks.gated", kind="FULL", cron="@daily", columns={"id": "int"}, depends_on=["ticks.days"])
+@model("ticks.gated", kind="FULL", columns={"id": "int"}, depends_on=["ticks.days"])
 def execute(context: ExecutionContext, start: datetime, end: datetime, execution_time: datetime, **kwargs: t.Any) -> pd.DataFrame:
     while Path("wait_here").exists():
         time.sleep(0.05)
