@@ -11,19 +11,26 @@ COPY orchestrator/pyproject.toml /src/orchestrator/
 RUN --mount=type=cache,target=/root/.cache/pip \
     python -c "import tomllib; print(*tomllib.load(open('/src/orchestrator/pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" > /src/requirements.txt \
  && pip --python /opt/venv/bin/python install -r /src/requirements.txt dagster-webserver dagster-postgres dagster-docker "sqlalchemy<2.1"
+
+FROM ${BASE} AS package
 COPY orchestrator /src/orchestrator
-RUN pip --python /opt/venv/bin/python install --no-deps --no-cache-dir /src/orchestrator
+RUN pip wheel --no-deps --wheel-dir /wheels /src/orchestrator
 
 FROM ${BASE}
 # The logs' folder is everybody's: a named volume takes its mode from here.
 RUN useradd --uid 10001 --create-home dagster \
  && install --directory --owner=dagster /opt/dagster /opt/dagster/logs
 COPY --from=build /opt/venv /opt/venv
-COPY docker/dagster.yaml docker/workspace.yaml /opt/dagster/
+# A small layer of its own over the large one.
+RUN --mount=type=bind,from=package,source=/wheels,target=/wheels \
+    PYTHONDONTWRITEBYTECODE=1 pip --python /opt/venv/bin/python install --no-deps --no-cache-dir /wheels/*.whl
+COPY docker/dagster.yaml docker/workspace.yaml docker/entrypoint.sh /opt/dagster/
 COPY docker/daemon_is_alive.py docker/definitions.py examples/shop/raw_data.py /opt/dagster/app/
 ENV PATH=/opt/venv/bin:${PATH} \
+    HOME=/home/dagster \
     PYTHONUNBUFFERED=1 \
     DAGSTER_HOME=/opt/dagster
 USER dagster
 WORKDIR /opt/dagster/app
+ENTRYPOINT ["/opt/dagster/entrypoint.sh"]
 CMD ["dagster-webserver", "--host", "0.0.0.0", "--port", "3000", "--workspace", "/opt/dagster/workspace.yaml"]

@@ -24,14 +24,19 @@ RUN --mount=type=cache,target=/root/.cache/pip \
  && case ",${EXTRAS}," in *postgres,*) driver=psycopg2-binary ;; *) driver= ;; esac \
  && pip --python /opt/runner/bin/python install -r /src/requirements.txt "sqlmesh[${extras}]==${SQLMESH_VERSION}" ${driver} ${PACKAGES} \
  && cd /opt/runner/lib/python3*/site-packages && rm -rf pandas/tests numpy/*/tests numpy/tests
+
+FROM ${BASE} AS package
 COPY runner /src/runner
-RUN pip --python /opt/runner/bin/python install --no-deps --no-cache-dir /src/runner
+RUN pip wheel --no-deps --wheel-dir /wheels /src/runner
 
 FROM ${BASE} AS runner
 RUN useradd --uid 10001 --create-home runner \
  && install --directory --owner=runner /project /manifest \
  && install --directory --mode=1777 /var/cache/sqlmesh
 COPY --from=build /opt/runner /opt/runner
+# A small layer of its own over the large one.
+RUN --mount=type=bind,from=package,source=/wheels,target=/wheels \
+    PYTHONDONTWRITEBYTECODE=1 pip --python /opt/runner/bin/python install --no-deps --no-cache-dir /wheels/*.whl
 # The root file system may be read-only, with a tmpfs on /tmp and a volume on the cache: byte code is compiled by pip above, SQLMesh makes a
 # folder in its home even when analytics are off, and keeps its parsed models in the cache, where the next run finds them.
 ENV PATH=/opt/runner/bin:${PATH} \

@@ -9,10 +9,9 @@ from typing import Any
 
 import docker
 import pytest
-from acceptance.docker.talking import MakeLauncher
+from acceptance.docker.talking import MakeLauncher, containers_with
 from docker.errors import DockerException
 
-from dagster_sqlmesh_pipes.launchers._docker_engine import MARK
 from dagster_sqlmesh_pipes.launchers.docker import DockerLauncher
 
 IMAGE = os.environ.get("TEST_PYTHON_IMAGE", "python:3.11-slim-bookworm")
@@ -49,9 +48,14 @@ def talk(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def talker(engine: docker.DockerClient, python_image: str, talk: Path) -> Iterator[MakeLauncher]:
+def mine() -> dict[str, str]:
+    """Give the label of this test's containers: others may be on the engine."""
+    return {"test": secrets.token_hex(4)}
+
+
+@pytest.fixture
+def talker(engine: docker.DockerClient, python_image: str, talk: Path, mine: dict[str, str]) -> Iterator[MakeLauncher]:
     """Make launchers whose runner is the talker, and see that they leave nothing behind."""
-    label = secrets.token_hex(4)
 
     def make(**fields: Any) -> DockerLauncher:
         given = {
@@ -59,13 +63,13 @@ def talker(engine: docker.DockerClient, python_image: str, talk: Path) -> Iterat
             "pull": "never",
             "entrypoint": ["python", "/talk/talker.py"],
             "volumes": [f"{talk}:/talk"],
-            "labels": {"test": label},
+            "labels": mine,
             **fields,
         }
         return DockerLauncher(**given)
 
     yield make
-    left = engine.containers.list(all=True, filters={"label": [MARK, f"test={label}"]})
+    left = containers_with(engine, mine, all=True)
     for container in left:
         container.remove(force=True)
     assert left == []

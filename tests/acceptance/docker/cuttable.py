@@ -1,11 +1,13 @@
-"""A TCP proxy before the engine's socket, whose connections a test can cut."""
+"""A TCP proxy before the engine's socket, whose connections a test can cut, slow down and let die."""
 
 import contextlib
+import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 
-ENGINE = "/var/run/docker.sock"
+ENGINE = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://")
 
 
 class CuttableProxy:
@@ -16,6 +18,13 @@ class CuttableProxy:
         self.base_url = f"tcp://127.0.0.1:{self._listener.getsockname()[1]}"
         self.connections = 0
         self.refusing = False
+        self.silent = False
+        """Whether every connection stays open and passes nothing more on, as when the engine's machine has lost its network."""
+        self.log_rate: float | None = None
+        """Bytes a second of logs that come through."""
+        self.cut_log_after: int | None = None
+        """Bytes after which the next connection that carries a log is cut, once."""
+        self.log_was_cut = False
         self._following: list[socket.socket] = []
         self._muted: frozenset[socket.socket] = frozenset()
         self._open: list[socket.socket] = []
@@ -56,12 +65,20 @@ class CuttableProxy:
                     threading.Thread(target=self._pump, args=ends, daemon=True).start()
 
     def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        passed = 0
         with contextlib.suppress(OSError):
-            while chunk := source.recv(65536):
+            while chunk := source.recv(16384):
                 if b"/logs?" in chunk:
                     self._following.append(sink)
-                if source in self._muted:
+                if self.silent or source in self._muted:
                     continue
+                if source in self._following:
+                    passed += len(chunk)
+                    if self.cut_log_after and not self.log_was_cut and passed > self.cut_log_after:
+                        self.log_was_cut = True
+                        break
+                    if self.log_rate:
+                        time.sleep(len(chunk) / self.log_rate)
                 sink.sendall(chunk)
             sink.shutdown(socket.SHUT_WR)
 

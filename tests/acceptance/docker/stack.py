@@ -2,18 +2,24 @@
 
 import contextlib
 import json
+import os
 import socket
 import subprocess
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import patience
+
 ROOT = Path(__file__).resolve().parents[3]
-NAME = "dagster-sqlmesh-test"  # beside a stack that may be up for other reasons
+NAME = os.environ.get("TEST_STACK_NAME", "dagster-sqlmesh-test")  # beside a stack that may be up for other reasons
 JOB = "sqlmesh_adaptive_schedule_job"
-PATIENCE = 240.0  # seconds until a condition must have come true
+
+wait_until = partial(patience.wait_until, every=0.5)  # seconds; each look takes a command or a request
 
 _RUN = "query ($id: ID!) { runOrError(runId: $id) { __typename ... on Run { status } ... on PythonError { message } } }"
 _EVENTS = """query ($id: ID!) { logsForRun(runId: $id, limit: 1000) { ... on EventConnection { events {
@@ -25,7 +31,11 @@ _EVENTS = """query ($id: ID!) { logsForRun(runId: $id, limit: 1000) { ... on Eve
 _LAUNCH = """mutation ($params: ExecutionParams!) { launchRun(executionParams: $params) {
   __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
   ... on RunConfigValidationInvalid { errors { message } } } }"""
+_PLAN = 'query ($job: PipelineSelector!) { executionPlanOrError(pipeline: $job, mode: "default") { __typename } }'
 _TERMINATE = "mutation ($id: String!) { terminateRun(runId: $id) { __typename ... on TerminateRunFailure { message } } }"
+
+
+_CODE = {"repositoryName": "__repository__", "repositoryLocationName": "shop"}
 
 
 class Stack:
@@ -34,9 +44,7 @@ class Stack:
     def __init__(self, folder: Path) -> None:
         self._env_file = folder / "env"
         self.port = _free_port()
-        docker_gid = Path("/var/run/docker.sock").stat().st_gid
-        example = (ROOT / ".env.example").read_text()
-        self._env_file.write_text(f"{example}\nDOCKER_GID={docker_gid}\nWEBSERVER_PORT={self.port}\n")
+        self._env_file.write_text(f"{(ROOT / '.env.example').read_text()}\nWEBSERVER_PORT={self.port}\n")
 
     def compose(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run docker compose on it."""
@@ -63,10 +71,16 @@ class Stack:
         then = time.strftime("%Y-%m-%dT12:00:00", time.gmtime(time.time() + 86_400 * days_ahead))
         config = {"ops": {"sqlmesh_prod": {"config": {"end": then, "execution_time": then}}}} if days_ahead else {}
         selection = None if assets is None else [{"path": asset.split("/")} for asset in assets]
-        selector = {"repositoryName": "__repository__", "repositoryLocationName": "shop", "jobName": JOB, "assetSelection": selection}
-        answer = self.graphql(_LAUNCH, params={"selector": selector, "runConfigData": config})
+        answer = self.graphql(_LAUNCH, params={"selector": {**_CODE, "jobName": JOB, "assetSelection": selection}, "runConfigData": config})
         assert answer["__typename"] == "LaunchRunSuccess", answer
         return str(answer["run"]["runId"])
+
+    def reaches_code_location(self) -> bool:
+        """Tell whether the webserver gets an answer of the code location: it takes its time to notice that there is a new one."""
+        try:
+            return bool(self.graphql(_PLAN, job={**_CODE, "pipelineName": JOB})["__typename"] == "ExecutionPlan")
+        except urllib.error.HTTPError:
+            return False
 
     def terminate(self, run_id: str) -> None:
         """Terminate a run, as the button in the UI does."""
@@ -120,14 +134,6 @@ class Stack:
                 yield lambda: self.sql("SELECT count(*) FROM pg_locks WHERE NOT granted") != ["0"]
             finally:
                 psql.stdin.close()
-
-
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    """Ask again and again until it is so."""
-    give_up = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < give_up, f"not within {PATIENCE:g} s: {what}"
-        time.sleep(0.5)
 
 
 def _free_port() -> int:

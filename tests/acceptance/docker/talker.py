@@ -111,6 +111,23 @@ def child_eats() -> None:
     os.wait()
 
 
+def child_eats_and(then: str) -> None:
+    """Have a child killed for its memory, say so, and then fail or ignore every request to stop."""
+    say("opened")
+    if os.fork() == 0:
+        eat()
+    os.wait()
+    say("closed")
+    sys.exit(1) if then == "fail" else stubborn()
+
+
+def finish(*_: str) -> None:
+    """Run as the runner does when nothing is due."""
+    say("opened")
+    say(payload={"type": "run_finished", "outcome": "nothing_to_do"})
+    say("closed")
+
+
 def models() -> None:
     """Tell how much context has come."""
     say("opened")

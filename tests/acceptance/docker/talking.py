@@ -1,7 +1,7 @@
 """How tests talk with the talker, in place of the orchestrator."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import docker
@@ -9,6 +9,7 @@ import pytest
 from docker.models.containers import Container
 
 from dagster_sqlmesh_pipes._messages import MessageSequence
+from dagster_sqlmesh_pipes.launchers._docker_engine import MARK
 from dagster_sqlmesh_pipes.launchers.base import Invocation, LaunchRequest
 from dagster_sqlmesh_pipes.launchers.docker import DockerLauncher
 
@@ -49,6 +50,11 @@ def wait_for(invocation: Invocation, method: str) -> None:
         if json.loads(line)["method"] == method:
             return
     pytest.fail(f"{method} never came: {invocation.wait()}")
+
+
+def containers_with(engine: docker.DockerClient, labels: Mapping[str, str], **options: Any) -> list[Container]:
+    """List the launcher's containers that have the labels."""
+    return engine.containers.list(filters={"label": [MARK, *(f"{name}={value}" for name, value in labels.items())]}, **options)
 
 
 def container_of(engine: docker.DockerClient, invocation: Invocation) -> Container:

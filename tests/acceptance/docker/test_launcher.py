@@ -16,14 +16,18 @@ import dagster as dg
 import docker
 import pytest
 from acceptance.docker.cuttable import CuttableProxy, cuttable_proxy
-from acceptance.docker.talking import MakeLauncher, container_of, messages_of, payloads_of, request_for, wait_for
+from acceptance.docker.talking import MakeLauncher, container_of, containers_with, messages_of, payloads_of, request_for, wait_for
 
+from dagster_sqlmesh_pipes.definitions import sqlmesh_definitions_factory
 from dagster_sqlmesh_pipes.errors import LaunchError
-from dagster_sqlmesh_pipes.launchers._docker_engine import MARK
-from dagster_sqlmesh_pipes.launchers.base import EXCLUSIVE_LABEL, Exit, LaunchRequest
+from dagster_sqlmesh_pipes.launchers import _docker_container
+from dagster_sqlmesh_pipes.launchers.base import EXCLUSIVE_LABEL, Exit, Invocation
 from dagster_sqlmesh_pipes.launchers.docker import DockerLauncher, remove_orphans
+from dagster_sqlmesh_pipes.resource import SQLMeshResource
 
 pytestmark = pytest.mark.docker
+
+CONTRACT = Path(__file__).resolve().parents[2] / "contract"
 
 
 # Streaming
@@ -71,6 +75,11 @@ def test_the_context_of_a_selection_of_5000_models_reaches_the_container(talker:
 def proxied(talker: MakeLauncher) -> Any:
     with cuttable_proxy() as proxy:
         yield proxy, talker(base_url=proxy.base_url)
+
+
+@pytest.fixture
+def watched_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_docker_container, "_WATCH", 0.5)
 
 
 def test_a_cut_log_stream_is_reopened_and_nothing_is_lost_or_doubled(
@@ -122,6 +131,7 @@ def test_an_engine_that_stays_away_ends_the_wait_and_says_that_the_container_may
     container.remove(force=True)
 
 
+@pytest.mark.usefixtures("watched_often")
 def test_a_connection_that_died_without_a_word_is_noticed_when_the_container_has_ended(
     proxied: tuple[CuttableProxy, DockerLauncher], talk: Path
 ) -> None:
@@ -136,7 +146,79 @@ def test_a_connection_that_died_without_a_word_is_noticed_when_the_container_has
     assert sequence.missing == []
 
 
+def test_a_cut_while_the_log_of_an_ended_container_is_read_loses_nothing(
+    proxied: tuple[CuttableProxy, DockerLauncher], talk: Path, engine: docker.DockerClient
+) -> None:
+    proxy, launcher = proxied
+    with launcher.launch(request_for("halves", "300")) as runner:
+        wait_for(runner, "opened")
+        proxy.refusing = True
+        proxy.cut()
+        (talk / "go").touch()
+        container_of(engine, runner).wait()
+        proxy.cut_log_after = 300_000
+        proxy.refusing = False
+        messages, sequence = messages_of(runner, after=0)
+        assert runner.wait() == Exit(code=0)
+    assert proxy.log_was_cut
+    assert messages[-1]["method"] == "closed"
+    assert sequence.missing == []
+
+
+@pytest.mark.usefixtures("watched_often")
+def test_a_log_that_takes_long_to_come_is_not_cut_although_the_container_has_ended(proxied: tuple[CuttableProxy, DockerLauncher]) -> None:
+    proxy, launcher = proxied
+    proxy.log_rate = 300_000
+    with launcher.launch(request_for("big", str(1_000_000))) as runner:
+        messages, _ = messages_of(runner)
+        assert runner.wait() == Exit(code=0)
+    assert [message["method"] for message in messages] == ["opened", "report_custom_message", "closed"]
+
+
+@pytest.mark.usefixtures("watched_often")
+def test_an_engine_that_dies_without_a_word_is_given_up(
+    proxied: tuple[CuttableProxy, DockerLauncher], engine: docker.DockerClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(docker.client, "DEFAULT_TIMEOUT_SECONDS", 3)  # the SDK's, for each request
+    proxy, launcher = proxied
+    with launcher.model_copy(update={"reconnect_timeout": 1.0}).launch(request_for("stubborn")) as runner:
+        wait_for(runner, "opened")
+        container = container_of(engine, runner)
+        proxy.silent = True
+        end = runner.wait()
+    assert end.code == 255
+    assert "did not answer for 1 seconds" in (end.reason or "")
+    container.remove(force=True)
+
+
+@pytest.mark.parametrize("driver", ["json-file", "local"])
+def test_an_engine_that_rotates_logs_by_default_is_told_not_to(talker: MakeLauncher, engine: docker.DockerClient, driver: str) -> None:
+    """Where the driver is the engine's default, it adds its default options (`max-size` in daemon.json) to those that it is not given."""
+    kwargs = {} if driver == "json-file" else {"log_config": {"type": driver}}
+    with talker(container_kwargs=kwargs).launch(request_for("wait-for-signal")) as runner:
+        config = container_of(engine, runner).attrs["HostConfig"]["LogConfig"]
+    assert config["Type"] == driver
+    assert config["Config"] == {"mode": "blocking", "max-size": "1p", "max-file": "1", "compress": "false"}
+
+
 # Stopping
+
+
+def test_an_interrupt_while_a_started_container_is_taken_over_removes_it(
+    talker: MakeLauncher, engine: docker.DockerClient, mine: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        if thread.name == "sqlmesh-log":
+            assert containers_with(engine, mine)
+            raise KeyboardInterrupt
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        talker().launch(request_for("stubborn"))
+    assert containers_with(engine, mine, all=True) == []
 
 
 def test_stopping_lets_the_runner_end_in_order(talker: MakeLauncher) -> None:
@@ -188,15 +270,28 @@ def test_a_signal_handler_that_raises_while_a_line_is_waited_for_loses_no_line(t
 # How it ended
 
 
-def test_running_out_of_memory_is_said_with_the_limit(talker: MakeLauncher) -> None:
-    with talker(mem_limit="48m").launch(request_for("eat")) as runner:
-        assert runner.wait() == Exit(code=137, reason="killed: out of memory (limit 48m)")
+@pytest.mark.parametrize("fields", [{"mem_limit": "48m"}, {"container_kwargs": {"mem_limit": "48m"}}])
+def test_running_out_of_memory_is_said_with_the_limit(talker: MakeLauncher, fields: dict[str, Any]) -> None:
+    with talker(**fields).launch(request_for("eat")) as runner:
+        assert runner.wait() == Exit(code=137, reason="killed: probably out of memory (limit 48 MiB)")
 
 
 def test_a_child_out_of_memory_is_not_taken_for_the_runners_end(talker: MakeLauncher) -> None:
     """The engine then reports OOMKilled with the exit code 0."""
     with talker(mem_limit="48m").launch(request_for("child-eats")) as runner:
         assert runner.wait() == Exit(code=0)
+
+
+def test_a_child_out_of_memory_is_said_of_a_runner_that_failed(talker: MakeLauncher) -> None:
+    with talker(mem_limit="48m").launch(request_for("child-eats-and", "fail")) as runner:
+        assert runner.wait() == Exit(code=1, reason="a process in the container was killed for its memory (limit 48 MiB)")
+
+
+def test_a_child_out_of_memory_is_not_taken_for_the_reason_of_our_own_kill(talker: MakeLauncher) -> None:
+    with talker(mem_limit="48m", stop_grace=0.5, kill_grace=0.5).launch(request_for("child-eats-and", "go-on")) as runner:
+        wait_for(runner, "closed")
+        runner.stop()
+        assert runner.wait() == Exit(code=137, reason="killed: it did not stop within 1 seconds of being asked to")
 
 
 def test_a_container_killed_from_outside_is_not_taken_for_one_out_of_memory(talker: MakeLauncher, engine: docker.DockerClient) -> None:
@@ -222,7 +317,7 @@ def test_an_end_before_the_first_message_is_said_and_the_log_tells_why(talker: M
         end = runner.wait()
         assert runner.log_tail() == "ImportError: no such thing"
     assert end.code == 1
-    assert (end.reason or "").startswith("it ended before its first message")
+    assert (end.reason or "").startswith("if the log is not the runner's, check that `sqlmesh-runner` is the ENTRYPOINT")
 
 
 @pytest.mark.parametrize(
@@ -261,7 +356,11 @@ def test_a_log_driver_that_cannot_be_read_is_said_to_be_the_trouble(talker: Make
         ({"entrypoint": ["sqlmesh-runner"], "container_kwargs": {"init": False}}, ["has no such command", "ENTRYPOINT"]),
         ({"entrypoint": ["/etc/passwd"], "container_kwargs": {"init": False}}, ["may not be executed"]),
         ({"network": "no_such_network"}, ["no_such_network", "docker network ls"]),
-        ({"mem_limit": "1"}, ["could not create a container", "emory limit"]),
+        ({"mem_limit": "1"}, ["could not create a container", "emory limit", "launcher's settings"]),
+        ({"mem_limit": "2x"}, ["could not create a container", "(2x)", "launcher's settings"]),
+        ({"container_kwargs": {"ulimits": 3}}, ["could not create a container", "ulimits", "launcher's settings"]),
+        ({"base_url": "bogus://x"}, ["Invalid bind address protocol", "launcher's settings"]),
+        ({"base_url": "ssh://root@127.0.0.1"}, ["paramiko", "docker[ssh]"]),
         ({"base_url": "tcp://127.0.0.1:9"}, ["tcp://127.0.0.1:9", "Is the engine running"]),
         ({"env_file": "/nowhere/secrets.env"}, ["env_file '/nowhere/secrets.env'"]),
     ],
@@ -275,7 +374,9 @@ def test_what_keeps_a_container_from_starting_is_one_clear_error(talker: MakeLau
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the SDK leaves the socket that it could not connect
 def test_an_engine_that_is_not_there_is_one_clear_error(talker: MakeLauncher) -> None:
-    with pytest.raises(LaunchError, match=r"unix:///nowhere/docker.sock could not be reached(.|\n)*There is no such socket") as caught:
+    with pytest.raises(
+        LaunchError, match=r"unix:///nowhere/docker.sock could not be reached(.|\n)*There is no such socket(.|\n)*docker context"
+    ) as caught:
         talker(base_url="unix:///nowhere/docker.sock").launch(request_for("big", "5"))
     del caught
     gc.collect()
@@ -291,22 +392,23 @@ def test_no_permission_on_the_socket_is_said_with_what_to_do(engine: docker.Dock
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert "LaunchError: The Docker engine at unix:///var/run/docker.sock could not be reached" in done.stderr
-    assert "uid 65534) has no permission on the engine's socket" in done.stderr
+    assert "has no permission on the engine's socket" in done.stderr
 
 
 # Cleaning up
 
 
-def test_a_container_that_failed_is_kept_where_asked_and_found_by_its_labels(talker: MakeLauncher, engine: docker.DockerClient) -> None:
+def test_a_container_that_failed_is_kept_where_asked_and_found_by_its_labels(
+    talker: MakeLauncher, engine: docker.DockerClient, mine: dict[str, str]
+) -> None:
     launcher = talker(keep="failed")
     with launcher.launch(request_for("big", "5", run_id="well")) as runner:
         assert runner.wait().code == 0
     with launcher.launch(request_for("crash", run_id="badly")) as runner:
         assert runner.wait().code == 1
-    assert engine.containers.list(all=True, filters={"label": "dagster/run_id=well"}) == []
-    (kept,) = engine.containers.list(
-        all=True, filters={"label": ["dagster/run_id=badly", "dagster/step_key=shop", "dagster/code_location=tests"]}
-    )
+    assert containers_with(engine, {**mine, "dagster/run_id": "well"}, all=True) == []
+    labels = {**mine, "dagster/run_id": "badly", "dagster/step_key": "shop", "dagster/code_location": "tests"}
+    (kept,) = containers_with(engine, labels, all=True)
     assert kept.logs() == b"ImportError: no such thing\n"
     kept.remove()
 
@@ -320,37 +422,40 @@ def test_a_second_attempt_at_a_step_stops_what_the_killed_first_one_left(talker:
     first.__exit__(None, None, None)
 
 
-def test_what_a_dead_step_of_another_run_left_at_work_on_the_same_environment_is_stopped(
-    talker: MakeLauncher, engine: docker.DockerClient
+def test_what_a_run_that_is_over_left_at_work_is_stopped_and_what_another_dagster_has_at_work_is_not(
+    talker: MakeLauncher, engine: docker.DockerClient, mine: dict[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    def asked(environment: str, run_id: str, *words: str) -> LaunchRequest:
-        request = request_for(*words, run_id=run_id)
-        return replace(request, labels={**request.labels, EXCLUSIVE_LABEL: environment})
+    """Two stacks on one engine have the same key: an image's project folder, the gateway."""
+    project: dict[str, Any] = {"project_dir": "/project", "gateway": "postgres", "manifest_path": str(CONTRACT / "manifest.json")}
+    key = SQLMeshResource(**project).exclusive_key()
 
-    dead = talker().launch(asked("shop/prod", "dead", "wait-for-signal"))
-    other = talker().launch(asked("shop/dev", "other", "wait-for-signal"))
-    with talker(stop_grace=5).launch(asked("shop/prod", "new", "big", "5")) as runner:
-        assert runner.wait() == Exit(code=0)
-    assert [container.labels["dagster/run_id"] for container in engine.containers.list(filters={"label": MARK})] == ["other"]
-    for invocation in (dead, other):
-        invocation.__exit__(None, None, None)
+    def at_work(run_id: str) -> Invocation:
+        request = request_for("wait-for-signal", run_id=run_id)
+        return talker().launch(replace(request, labels={**request.labels, EXCLUSIVE_LABEL: key}))
 
-
-def test_orphans_are_the_containers_of_runs_that_are_over(talker: MakeLauncher, engine: docker.DockerClient) -> None:
+    defs = sqlmesh_definitions_factory(**project, launcher=talker(entrypoint=["python", "/talk/talker.py", "finish"]))
     with dg.DagsterInstance.ephemeral() as instance:
-        over = instance.create_run_for_job(_job()).run_id
-        instance.report_run_canceled(instance.get_run_by_id(over))  # type: ignore[arg-type]
+        dead = at_work(_run_that_is_over(instance))
+        other = at_work("another-instances")
+        assert defs.resolve_implicit_global_asset_job_def().execute_in_process(instance=instance).success
+        assert [container.labels["dagster/run_id"] for container in containers_with(engine, mine)] == ["another-instances"]
+        for invocation in (dead, other):
+            invocation.__exit__(None, None, None)
+    assert "run another-instances has the same" in caplog.text
+
+
+def test_orphans_are_the_containers_of_runs_that_are_over(talker: MakeLauncher, engine: docker.DockerClient, mine: dict[str, str]) -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        over = _run_that_is_over(instance)
         going = instance.create_run_for_job(_job()).run_id
         runners = {run: talker().launch(request_for("wait-for-signal", run_id=run)) for run in (over, going, "someone-elses")}
-        found = remove_orphans(instance, dry_run=True)
+        assert remove_orphans(instance, labels={"test": "another"}) == []
+        found = remove_orphans(instance, labels=mine, dry_run=True)
         assert [(orphan.run_id, orphan.status, orphan.why) for orphan in found] == [(over, "running", "its run is over (CANCELED)")]
-        assert [orphan.run_id for orphan in remove_orphans(instance)] == [over]
-        assert remove_orphans(instance) == []
-        assert {container.labels["dagster/run_id"] for container in engine.containers.list(filters={"label": MARK})} == {
-            going,
-            "someone-elses",
-        }
-        assert [orphan.run_id for orphan in remove_orphans(instance, older_than=timedelta(0))] == ["someone-elses"]
+        assert [orphan.run_id for orphan in remove_orphans(instance, labels=mine)] == [over]
+        assert remove_orphans(instance, labels=mine) == []
+        assert {container.labels["dagster/run_id"] for container in containers_with(engine, mine)} == {going, "someone-elses"}
+        assert [orphan.run_id for orphan in remove_orphans(instance, labels=mine, older_than=timedelta(0))] == ["someone-elses"]
         for runner in runners.values():
             runner.__exit__(None, None, None)
 
@@ -378,6 +483,12 @@ def test_run_to_end_gives_stdout_alone_and_variables_come_from_everywhere_they_m
 def test_run_to_end_fails_with_the_log_of_a_runner_that_failed(talker: MakeLauncher) -> None:
     with pytest.raises(LaunchError, match=r"exit code 1:\nImportError: no such thing"):
         talker().run_to_end(["crash"])
+
+
+def _run_that_is_over(instance: dg.DagsterInstance) -> str:
+    run = instance.create_run_for_job(_job())
+    instance.report_run_canceled(run)
+    return run.run_id
 
 
 def _job() -> dg.JobDefinition:

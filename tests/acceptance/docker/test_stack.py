@@ -6,21 +6,25 @@ The tests share one stack, and each runs the shop some days later than the one b
 import contextlib
 import itertools
 import json
+import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import docker
 import pytest
-from acceptance.docker.stack import NAME, Stack, wait_until
+from acceptance.docker.stack import NAME, ROOT, Stack, wait_until
 from docker.models.containers import Container
 
 from dagster_sqlmesh_pipes.launchers._docker_engine import MARK
 from dagster_sqlmesh_pipes.launchers.docker import DockerLauncher
+from dagster_sqlmesh_pipes.project import SQLMeshProject
 
 pytestmark = pytest.mark.docker
 
 DAYS_AHEAD = itertools.count(1)
+RUNNER_IMAGE = f"{NAME}-runner"
 HISTORY = "shop/marts/customer_history"  # reads raw.customers, and has something to do every day
 
 
@@ -54,16 +58,45 @@ def run_worker(engine: docker.DockerClient, run_id: str) -> Container:
 
 def test_the_images_hold_one_world_each_and_their_users_are_not_root(stack: Stack, engine: docker.DockerClient) -> None:
     asked = "import importlib.util as u, os; print(*(bool(u.find_spec(n)) for n in ('dagster', 'sqlmesh', 'sqlglot')), os.getuid())"
-    assert engine.containers.run("shop-runner", ["-c", asked], entrypoint="python", remove=True) == b"False True True 10001\n"
-    assert engine.containers.run("shop-dagster", ["-c", asked], entrypoint="python", remove=True) == b"True False False 10001\n"
+    assert engine.containers.run(RUNNER_IMAGE, ["-c", asked], entrypoint="python", remove=True) == b"False True True 10001\n"
+    assert engine.containers.run(f"{NAME}-dagster", ["python", "-c", asked], remove=True) == b"True False False 10001\n"
+
+
+def test_nothing_in_the_stack_runs_as_root_though_the_socket_may_be_used(stack: Stack, engine: docker.DockerClient) -> None:
+    for service in ("webserver", "daemon", "code-location"):
+        (container,) = engine.containers.list(
+            filters={"label": [f"com.docker.compose.project={NAME}", f"com.docker.compose.service={service}"]}
+        )
+        processes = container.top(ps_args="-eo pid,uid,comm")["Processes"]
+        assert {uid for _, uid, command in processes if command != "docker-init"} == {"10001"}
 
 
 def test_the_image_makes_the_manifest_on_a_read_only_root_without_a_network(stack: Stack, engine: docker.DockerClient) -> None:
     confined = {"read_only": True, "tmpfs": {"/tmp": "", "/var/cache/sqlmesh": "mode=1777"}, "network_mode": "none"}
-    output = DockerLauncher(image="shop-runner", pull="never", container_kwargs=confined).run_to_end(["manifest"])
+    output = DockerLauncher(image=RUNNER_IMAGE, pull="never", container_kwargs=confined).run_to_end(["manifest"])
     manifest = json.loads(output)
     assert manifest["schema_version"] == 1
     assert {model["name"] for model in manifest["models"]} >= {"staging.events", "marts.customer_history"}
+
+
+def test_the_documented_line_of_a_build_pipeline_makes_the_manifest(stack: Stack, tmp_path: Path) -> None:
+    (line,) = [line for line in (ROOT / "docs" / "docker.md").read_text().splitlines() if line.endswith("> manifest.json")]
+    subprocess.run(line.replace("shop-runner", RUNNER_IMAGE), shell=True, check=True, cwd=tmp_path)
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert manifest["project"]["gateway"] == "postgres"
+
+
+def test_a_manifest_made_in_a_container_is_stale_when_the_mounted_projects_files_change(stack: Stack, tmp_path: Path) -> None:
+    folder = tmp_path / "shop"
+    shutil.copytree(ROOT / "examples" / "shop", folder, ignore=shutil.ignore_patterns("*.db*", "logs", ".*", "__pycache__"))
+    launcher = DockerLauncher(image=RUNNER_IMAGE, pull="never", volumes=[f"{folder}:{folder}:ro"], user=f"{os.getuid()}:{os.getgid()}")
+    project = SQLMeshProject(folder, launcher=launcher)
+    project.prepare()
+    assert not project.is_stale()
+    (folder / "models" / "new.sql").write_text("MODEL (name staging.new); SELECT 1 AS one")
+    assert project.is_stale()
+    project.prepare()
+    assert "staging.new" in {model.name for model in project.manifest().models.values()}
 
 
 def test_a_run_from_the_ui_materializes_checks_and_changes_the_warehouse(stack: Stack, engine: docker.DockerClient) -> None:
@@ -113,6 +146,7 @@ def test_a_killed_code_location_comes_back_and_the_run_at_work_goes_on(stack: St
     assert stack.wait_for_end(run) == "SUCCESS", stack.failure(run)
     assert HISTORY in stack.materialized(run)
     stack.compose("up", "--wait", "--no-deps", "code-location", timeout=120)
+    wait_until(stack.reaches_code_location, "the webserver has found the new code location")
     assert runners(engine) == []
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import PATIENCE, wait_until
 
 from dagster_sqlmesh_pipes import SubprocessLauncher
 from dagster_sqlmesh_pipes.errors import LaunchError
@@ -132,7 +133,25 @@ def test_a_runner_that_does_not_stop_is_killed_with_its_children(script: Script)
         assert invocation.read() is None
         end = invocation.wait()
     assert (end.code, end.reason) == (137, "killed by SIGKILL")
-    assert not _lives(child)
+    wait_until(lambda: not _lives(child), "its child is gone")
+
+
+def test_a_runner_that_does_not_heed_sigint_is_asked_with_sigterm_before_it_is_killed(script: Script) -> None:
+    body = """\
+        def bye(*_):
+            say("terminating\\n")
+            sys.exit(143)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, bye)
+        say("ready\\n")
+        while True: time.sleep(1)
+    """
+    with script(body, stop_grace=0.1, kill_grace=PATIENCE).launch(request()) as invocation:
+        assert invocation.read() == b"ready"
+        invocation.stop()
+        assert invocation.read() == b"terminating"
+        assert invocation.read() is None
+        assert invocation.wait().code == 143
 
 
 def test_leaving_the_context_stops_a_runner_that_still_runs(script: Script) -> None:
@@ -159,7 +178,7 @@ def test_the_runner_sees_its_stdin_end_when_the_step_process_is_killed(script: S
         assert process.stdout.readline() == b"ready\n"
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-    _wait_until(gone.exists)
+    wait_until(gone.exists, "the runner has seen its stdin end")
 
 
 @pytest.mark.parametrize("missing", ["setting", "variable", "path"])
@@ -196,18 +215,29 @@ def test_run_to_end_gives_stdout_or_the_end_of_stderr(tmp_path: Path) -> None:
         launcher.run_to_end(["manifest", "fail"])
 
 
+def test_run_to_end_reads_utf_8_in_any_locale(tmp_path: Path) -> None:
+    path = tmp_path / "runner"
+    path.write_text(f"#!{sys.executable}\nimport sys\nsys.stdout.buffer.write('Zürich'.encode())\n", encoding="utf-8")
+    path.chmod(0o755)
+    code = f"from dagster_sqlmesh_pipes import SubprocessLauncher as L; print(ascii(L(executable={str(path)!r}).run_to_end([])))"
+    locale = {"PATH": os.environ["PATH"], "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], env=locale, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == r"'Z\xfcrich'", done.stderr
+
+
 def _lives(pid: int) -> bool:
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):  # the latter if it went between opening and reading
         return False
-    return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
 
 
-def _wait_until(condition: Callable[[], bool]) -> None:
-    import time  # noqa: PLC0415
-
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+def test_an_executable_is_looked_up_from_here_although_it_is_started_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = tmp_path / "bin" / "sqlmesh-runner"
+    runner.parent.mkdir()
+    runner.write_text("#!/bin/sh\npwd\n")
+    runner.chmod(0o755)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    launcher = SubprocessLauncher(executable="bin/sqlmesh-runner", cwd="elsewhere")
+    assert launcher.run_to_end([]).strip() == str(tmp_path / "elsewhere")

@@ -14,7 +14,7 @@ from docker.errors import APIError, NotFound
 from docker.models.containers import Container
 
 from dagster_sqlmesh_pipes._messages import LineBuffer, split_message
-from dagster_sqlmesh_pipes.launchers._docker_engine import ENGINE_ERRORS, engine_url
+from dagster_sqlmesh_pipes.launchers._docker_engine import ENGINE_ERRORS, NO_COMMAND, NOT_EXECUTABLE, engine_url
 from dagster_sqlmesh_pipes.launchers._docker_logs import ContainerLostError, HighWater, LogStream, container_state
 from dagster_sqlmesh_pipes.launchers.base import Exit, Invocation, LogTail
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 __all__ = ["ContainerInvocation", "doubt"]
 
-_WATCH = 5.0  # seconds between two looks at whether a silent container has ended; then its silent streams are cut
+_WATCH = 5.0  # seconds between two looks at whether the container is at work; if not, streams that are silent until the next are cut
 _POLL = 0.5  # seconds between two looks at whether a container that is being stopped has ended
 _KILL_WAIT = 10.0  # seconds the engine has to end a container that was sent SIGKILL
-_SIGKILLED, _NOT_EXECUTABLE, _NOT_FOUND = 137, 126, 127  # exit codes, as a shell and docker-init give them
+_SIGKILLED = 137  # exit code, as a shell and docker-init give it
 
 _logger = logging.getLogger("dagster_sqlmesh_pipes")
 
@@ -136,7 +136,7 @@ class ContainerInvocation(Invocation):
 
     def _pass_on(self, fd: int, chunk: bytes) -> None:
         # To the descriptor, not to sys.stdout: that is what Dagster's compute log manager captures.
-        self._tail.feed(chunk)
+        self._tail.feed(chunk, str(fd))
         view = memoryview(chunk)
         while view:
             try:
@@ -147,14 +147,14 @@ class ContainerInvocation(Invocation):
     # The end
 
     def _watch(self) -> None:
-        over = False
+        at_work = True
         while any(reader.is_alive() for reader in self._readers):
             for reader in self._readers:
                 reader.join(_WATCH / 2)
-            if over:  # for a whole round, yet a reader still waits: on a connection that died without a word
-                self._stdout.cut()
-                self._stderr.cut()
-            over = self._is_over()
+            if not at_work:  # for a whole round, yet a reader still waits: on a connection that died without a word?
+                self._stdout.cut_if_silent()
+                self._stderr.cut_if_silent()
+            at_work = self._is_at_work()
         if self._trouble is not None:
             self._see_it_end()
         self._exit = self._tell_end()
@@ -165,11 +165,11 @@ class ContainerInvocation(Invocation):
     def _state(self, *, patience: float) -> dict[str, Any]:
         return container_state(self._container, patience=patience, abandoned=self._abandoned)
 
-    def _is_over(self) -> bool:
+    def _is_at_work(self) -> bool:
         try:
-            return not self._state(patience=0)["Running"]
+            return bool(self._state(patience=0)["Running"])
         except ContainerLostError:
-            return False  # the readers are patient, and they decide
+            return False  # as far as anyone can see; the readers ask again, and have the patience
 
     def _see_it_end(self) -> None:
         """Stop a runner that cannot be read any more: what it does would be known to nobody."""
@@ -187,18 +187,23 @@ class ContainerInvocation(Invocation):
         return Exit(code=state["ExitCode"], reason="; ".join(reason for reason in reasons if reason) or None)
 
     def _killed_by(self, state: dict[str, Any]) -> str | None:
-        # Neither sign proves an OOM alone: a killed child leaves OOMKilled with any exit code, and `docker kill` leaves 137.
-        if state["ExitCode"] != _SIGKILLED:
-            return None
-        if state["OOMKilled"]:
-            limit = self._launcher.mem_limit
-            return f"killed: out of memory ({f'limit {limit}' if limit else 'no mem_limit set: the host had no more'})"
-        if self._killed:
-            return f"killed: it did not stop within {self._launcher.stop_grace + self._launcher.kill_grace:g} seconds of being asked to"
-        return "killed from outside: by `docker kill`, by an engine that was stopped, or by the host"
+        # The engine sets OOMKilled for any process in the container, and 137 is the end of every runner that is killed.
+        if state["ExitCode"] == _SIGKILLED:
+            if self._killed:
+                return f"killed: it did not stop within {self._launcher.stop_grace + self._launcher.kill_grace:g} seconds of being asked to"
+            if state["OOMKilled"]:
+                return f"killed: probably out of memory ({self._memory_limit()})"
+            return "killed from outside: by `docker kill`, by an engine that was stopped, or by the host"
+        if state["OOMKilled"] and state["ExitCode"]:
+            return f"a process in the container was killed for its memory ({self._memory_limit()})"
+        return None
+
+    def _memory_limit(self) -> str:
+        limit = self._container.attrs["HostConfig"]["Memory"]
+        return f"limit {limit / 2**20:g} MiB" if limit else "no mem_limit set: the host had no more"
 
     def _silence(self, code: int) -> str | None:
-        return None if self._heard else f"it ended before its first message: {doubt(self._launcher.image, code)}"
+        return None if self._heard else doubt(self._launcher.image, code)
 
     # Stopping and cleaning up
 
@@ -235,11 +240,8 @@ class ContainerInvocation(Invocation):
 
 def doubt(image: str, code: int) -> str:
     """Tell what may be wrong with an image whose container ended without a word of the runner's."""
-    if code == _NOT_FOUND:
-        return f"image {image} has no such command; it must have `sqlmesh-runner` installed, and as its ENTRYPOINT"
-    if code == _NOT_EXECUTABLE:
-        return f"the entrypoint of image {image} may not be executed by the container's user"
-    return f"if the log is not the runner's, check that `sqlmesh-runner` is the ENTRYPOINT of image {image}"
+    by_code = {126: NOT_EXECUTABLE, 127: NO_COMMAND}  # as a shell and docker-init give them
+    return by_code.get(code) or f"if the log is not the runner's, check that `sqlmesh-runner` is the ENTRYPOINT of image {image}"
 
 
 def _is_last(message: bytes) -> bool:

@@ -1,26 +1,90 @@
 """The Docker engine: how to reach it, what its containers are marked with, and its errors in plain words."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
 
 import docker
-from docker.errors import APIError, DockerException, NotFound
+import urllib3
+from docker.errors import APIError, DockerException, NotFound, TLSParameterError
 from docker.models.containers import Container
 
 from dagster_sqlmesh_pipes.errors import LaunchError
 
-__all__ = ["ENGINE_ERRORS", "MARK", "RUN_ID", "STEP_KEY", "connect", "engine_url", "explained", "explanation", "stop_and_remove"]
+__all__ = [
+    "ENGINE_ERRORS",
+    "MARK",
+    "NOT_EXECUTABLE",
+    "NO_COMMAND",
+    "RUN_ID",
+    "STEP_KEY",
+    "connect",
+    "engine_url",
+    "explained",
+    "explanation",
+    "stop_and_remove",
+]
 
-ENGINE_ERRORS = (DockerException, OSError)
-"""What the SDK raises: its own errors, and those of requests, which are OSErrors."""
+ENGINE_ERRORS = (DockerException, OSError, urllib3.exceptions.HTTPError)
+"""What the SDK raises: its own errors, those of requests, which are OSErrors, and for an answer that breaks off those of urllib3."""
 
 MARK = "dagster-sqlmesh-pipes.keep"
 """The label every container of ours has; its value is the launcher's `keep`."""
 
 RUN_ID = "dagster/run_id"
 STEP_KEY = "dagster/step_key"
+
+NO_COMMAND = "the image has no such command; it must have `sqlmesh-runner` installed, and as its ENTRYPOINT"
+NOT_EXECUTABLE = "the image's entrypoint may not be executed by the container's user"
+
+
+_CHECK = "Check the launcher's settings against the message above."
+_ADVICE: Sequence[tuple[type[BaseException], str, str]] = (
+    (
+        PermissionError,
+        "",
+        (
+            "This process's user has no permission on the engine's socket. Add it to the socket's group "
+            "(`usermod -aG docker USER`; for a container `group_add: [GID of the socket]`), or use a socket proxy with base_url=."
+        ),
+    ),
+    (
+        FileNotFoundError,
+        "",
+        (
+            "There is no such socket. Is the engine installed, and is its socket mounted into this container? Set DOCKER_HOST or base_url=: "
+            "the docker command may have its engine from a context (`docker context inspect`), which counts for that command only."
+        ),
+    ),
+    (
+        TLSParameterError,
+        "",
+        "DOCKER_TLS_VERIFY asks for TLS: DOCKER_CERT_PATH must be a folder with ca.pem, cert.pem and key.pem. Unset it for an engine without.",
+    ),
+    (DockerException, "paramiko", "Run `pip install 'docker[ssh]'` where the step runs, or reach the engine by tcp:// or unix://."),
+    (
+        APIError,
+        "403 client error",
+        "Access was refused. A socket proxy must allow the containers, images and POST parts of the engine's API.",
+    ),
+    (APIError, "executable file not found", f"It seems that {NO_COMMAND}."),
+    (APIError, "no such file or directory", f"It seems that {NO_COMMAND}."),
+    (APIError, "permission denied", f"It seems that {NOT_EXECUTABLE}."),
+    (
+        APIError,
+        "max-buffer-size",
+        (
+            "The engine adds its own default log options to the launcher's, and they may drop messages. Use the log driver that is not "
+            "its default one: container_kwargs={'log_config': {'type': 'local'}}."
+        ),
+    ),
+    (APIError, "network", "`docker network ls` shows the networks; Compose puts its project's name before theirs."),
+    (APIError, "", _CHECK),
+    (OSError, "", "Is the engine running (`docker version`)? If it is elsewhere, set DOCKER_HOST or base_url=."),
+    (BaseException, "", _CHECK),
+)
+"""What to do, by a cause's kind and what it says in lower case. The first that fits counts."""
 
 
 def engine_url(base_url: str | None) -> str:
@@ -45,7 +109,7 @@ def explained(doing: str, base_url: str | None) -> Iterator[None]:
     """Turn what the SDK raises into a LaunchError that says what failed, where, and what to do."""
     try:
         yield
-    except ENGINE_ERRORS as exc:
+    except (*ENGINE_ERRORS, TypeError, ValueError) as exc:  # the latter two are the SDK's words for settings of the wrong kind
         msg = f"The Docker engine at {engine_url(base_url)} could not {doing}: {explanation(exc)}\n{_advice(exc)}"
         raise LaunchError(msg) from exc
 
@@ -69,20 +133,9 @@ def stop_and_remove(container: Container, *, grace: float) -> None:
 
 def _advice(exc: BaseException) -> str:
     causes = list(_causes(exc))
-    if any(isinstance(cause, PermissionError) for cause in causes):
-        return (
-            f"This process (uid {os.getuid()}) has no permission on the engine's socket. Add its user to the socket's group "
-            "(`usermod -aG docker USER`; for a container `group_add: [GID of the socket]`), or use a socket proxy with base_url=."
-        )
-    if isinstance(exc, APIError) and exc.status_code == HTTPStatus.FORBIDDEN:
-        return "Access was refused. A socket proxy must allow the containers, images and POST parts of the engine's API."
-    if isinstance(exc, APIError):
-        return "Check the launcher's settings against the engine's message above."
-    if any(isinstance(cause, FileNotFoundError) for cause in causes):
-        return (
-            "There is no such socket. Is the engine installed, and is its socket mounted into this container? Set DOCKER_HOST or base_url=."
-        )
-    return "Is the engine running (`docker version`)? If it is elsewhere, set DOCKER_HOST or base_url=."
+    return next(
+        advice for kind, words, advice in _ADVICE if any(isinstance(cause, kind) and words in str(cause).lower() for cause in causes)
+    )
 
 
 def _causes(exc: BaseException) -> Iterator[BaseException]:

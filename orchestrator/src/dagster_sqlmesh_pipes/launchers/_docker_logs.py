@@ -45,8 +45,8 @@ class LogStream:
     """One output of a container, as a series of passes over it.
 
     Each pass begins at the first byte: what an engine repeats after a cut is known by Pipes' `seq` for messages, and by its place for the
-    rest. A pass that begins after the container's end has everything, and is the last. Two outputs are two streams, because
-    the SDK's followed logs do not tell stdout from stderr.
+    rest. A pass that begins after the container's end and is not cut has everything, and is the last. Two outputs are two
+    streams, because the SDK's followed logs do not tell stdout from stderr.
     """
 
     def __init__(self, container: Container, output: Literal["stdout", "stderr"], *, patience: float) -> None:
@@ -54,6 +54,8 @@ class LogStream:
         self._output = output
         self._patience = patience
         self._following: Any = None
+        self._whole = False  # whether the last pass came to the output's end
+        self._received = self._seen = 0  # bytes over all passes: now, and when last looked at
         self._abandoned = threading.Event()
         self.complete = False
         """Set by the reader that knows from the content that nothing more will come."""
@@ -62,20 +64,31 @@ class LogStream:
         """Read until the end. Each item reads the output from its beginning, until the end or a cut.
 
         Raises:
-            ContainerLostError: see `container_state`; or the container's log cannot be read at all.
+            ContainerLostError: see `container_state`; or the container's log cannot be read at all, or for `patience` seconds not to its end.
         """
+        give_up = None
         while not (self.complete or self._abandoned.is_set()):
             state = container_state(self._container, patience=self._patience, abandoned=self._abandoned)
             over = state["Status"] in _OVER
+            self._whole = False
             yield self._chunks(follow=not over)
-            if over:
+            if not over:
+                continue
+            give_up = give_up or time.monotonic() + self._patience
+            if self._whole:
                 return
+            if time.monotonic() >= give_up:
+                msg = f"its log could not be read to the end for {self._patience:g} seconds: the connection to the engine was cut each time"
+                raise ContainerLostError(msg)
 
     def _chunks(self, *, follow: bool) -> Iterator[bytes]:
         outputs = {"stdout": self._output == "stdout", "stderr": self._output == "stderr"}
         try:
             self._following = self._container.logs(stream=True, follow=follow, **outputs)
-            yield from self._following
+            for chunk in self._following._stream:  # noqa: SLF001 - the SDK's own iterator around it takes a cut for the end
+                self._received += len(chunk)
+                yield chunk
+            self._whole = True
         except APIError as exc:
             if "support reading" not in str(exc):  # a hiccup: the next pass will do
                 self._abandoned.wait(_RETRY)
@@ -84,6 +97,12 @@ class LogStream:
             raise ContainerLostError(msg) from exc
         except ENGINE_ERRORS:
             self._abandoned.wait(_RETRY)
+
+    def cut_if_silent(self) -> None:
+        """Cut the current pass, unless a byte has come since this was last called."""
+        if self._received == self._seen:
+            self.cut()
+        self._seen = self._received
 
     def cut(self) -> None:
         """End the current pass, from another thread. A pass that hangs on a dead connection is brought to its next one."""

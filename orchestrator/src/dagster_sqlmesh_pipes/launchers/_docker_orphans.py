@@ -1,5 +1,6 @@
 """Containers whose Dagster step died before it could remove them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -28,6 +29,7 @@ def remove_orphans(
     instance: dg.DagsterInstance,
     *,
     older_than: timedelta | None = None,
+    labels: Mapping[str, str] | None = None,
     dry_run: bool = False,
     base_url: str | None = None,
     stop_grace: float = 30.0,
@@ -36,7 +38,7 @@ def remove_orphans(
 
     A container is an orphan when `instance` says that its run is over. Containers of runs that the instance does not know may belong to another Dagster
     on the same engine, and those that `keep` left there are kept: both go only if they are older than `older_than`.
-    `stop_grace` is in seconds, per container.
+    With `labels` (`{"dagster/code_location": "shop"}`, say) only containers that have them are looked at. `stop_grace` is in seconds, per container.
 
     Raises:
         LaunchError: the engine cannot be reached, or refuses.
@@ -45,7 +47,8 @@ def remove_orphans(
     try:
         with explained("list and remove containers", base_url):
             orphans = []
-            for container in client.containers.list(all=True, filters={"label": MARK}, ignore_removed=True):
+            wanted = [MARK, *(f"{name}={value}" for name, value in (labels or {}).items())]
+            for container in client.containers.list(all=True, filters={"label": wanted}, ignore_removed=True):
                 orphan = _judge(container, instance, older_than)
                 if orphan is None:
                     continue

@@ -3,7 +3,7 @@
 import abc
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
@@ -14,8 +14,8 @@ __all__ = ["EXCLUSIVE_LABEL", "Exit", "Invocation", "LaunchRequest", "Launcher",
 
 
 EXCLUSIVE_LABEL = "dagster-sqlmesh-pipes.exclusive"
-"""The label that names what a runner must have to itself. Whoever holds it may stop what an earlier holder left at work: steps take turns, so
-a runner with the same label that still runs belongs to a step that is dead."""
+"""The label that names what a runner must have to itself. Steps of one Dagster instance take turns at it, so what a run that is over left at
+work may be stopped by the next. Another instance on the same engine may use the same name: a label alone proves nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,12 +24,14 @@ class LaunchRequest:
 
     `arguments` follow the runner's executable (`["run", "--environment", "prod"]`). `context` is handed to the runner as
     Pipes context. `labels` say who asked (`dagster/run_id`, `dagster/step_key`, `dagster/code_location`, …): launchers put them
-    where their engine keeps such things, so that a runner can be found again.
+    where their engine keeps such things, so that a runner can be found again. `is_over` tells of a run's id whether this Dagster instance
+    knows that run and its end: what such a run left at work is dead, anything else is somebody's.
     """
 
     arguments: Sequence[str]
     context: PipesContextData
     labels: Mapping[str, str] = field(default_factory=dict)
+    is_over: Callable[[str], bool] = lambda _: False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +81,8 @@ class Invocation(AbstractContextManager["Invocation"], abc.ABC):
 class Launcher(BaseModel, abc.ABC):
     """Start runners somewhere. One per kind of place; its fields are that place's settings."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # An error about a setting must not show the others: there are secrets among them.
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     @abc.abstractmethod
     def launch(self, request: LaunchRequest) -> Invocation:
@@ -99,20 +102,24 @@ class Launcher(BaseModel, abc.ABC):
 
 
 class LogTail:
-    """The last lines of a log, kept while it passes by. Safe to use from several threads."""
+    """The last lines of a log, kept while it passes by; of each as much as an error message has room for. Safe to use from several threads."""
 
-    def __init__(self, lines: int = 30) -> None:
-        self._lines: deque[str] = deque(maxlen=lines)
+    def __init__(self, lines: int = 30, *, width: int = 2000) -> None:
+        self._lines: deque[bytes] = deque(maxlen=lines)
         self._rest: dict[str, bytes] = {}
+        self._width = width
         self._lock = threading.Lock()
 
     def feed(self, chunk: bytes, stream: str = "") -> None:
         """Take what came on a stream, wherever it was cut."""
         with self._lock:
             *lines, rest = (self._rest.get(stream, b"") + chunk).split(b"\n")
-            self._rest[stream] = rest[-4096:]  # bytes; a progress bar may never end its line
-            self._lines.extend(line.decode(errors="replace") for line in lines)
+            self._rest[stream] = self._cut(rest)
+            self._lines.extend(self._cut(line) for line in lines)
+
+    def _cut(self, line: bytes) -> bytes:
+        return line[-self._width :]  # its end: what a progress bar that never ends its line shows now, and what an exception says
 
     def __str__(self) -> str:
         with self._lock:
-            return "\n".join([*self._lines, *(rest.decode(errors="replace") for rest in self._rest.values() if rest)])
+            return "\n".join(line.decode(errors="replace") for line in [*self._lines, *filter(None, self._rest.values())])

@@ -9,10 +9,9 @@ from typing import Any, Literal
 
 import docker
 from dagster_pipes import DAGSTER_PIPES_CONTEXT_ENV_VAR, DAGSTER_PIPES_MESSAGES_ENV_VAR, PipesContextData, encode_param
-from docker.errors import DockerException, ImageNotFound
-from docker.models.containers import Container
+from docker.errors import ImageNotFound
+from docker.models.containers import RUN_CREATE_KWARGS, RUN_HOST_CONFIG_KWARGS, Container
 from docker.types import LogConfig
-from docker.utils import parse_env_file
 from pydantic import Field, field_validator
 
 from dagster_sqlmesh_pipes.errors import LaunchError
@@ -28,6 +27,7 @@ from dagster_sqlmesh_pipes.launchers._docker_engine import (
     explanation,
     stop_and_remove,
 )
+from dagster_sqlmesh_pipes.launchers._docker_env_file import read_env_file
 from dagster_sqlmesh_pipes.launchers._docker_orphans import Orphan, remove_orphans
 from dagster_sqlmesh_pipes.launchers.base import EXCLUSIVE_LABEL, Invocation, Launcher, LaunchRequest, LogTail
 
@@ -45,6 +45,17 @@ _BREAKING = {
     "restart_policy": "a run that failed would silently be started again; use Dagster's retry policy",
     "tty": "a terminal mixes the runner's messages with its log",
 }
+_KNOWN = {*RUN_CREATE_KWARGS, *RUN_HOST_CONFIG_KWARGS, "network", "networking_config", "ports", "volumes"}
+
+_FILES = {"json-file", "local"}  # the drivers that rotate files
+_KEEP_ALL = {"mode": "blocking", "max-size": "1p", "max-file": "1", "compress": "false"}
+"""Every option by which those drivers lose lines. There is no word for "no limit", so it is a petabyte."""
+
+_SOMEBODYS = (
+    "Container %s of run %s has the same %s to itself, and this Dagster instance does not know that run to be over: it is left at work. "
+    "SQLMesh has no lock on a run, and two at once double rows: let one instance run an environment. Other projects that only share "
+    "the name need a lock_key of their own."
+)
 
 
 class DockerLauncher(Launcher):
@@ -54,7 +65,7 @@ class DockerLauncher(Launcher):
     file (`docker login`).
     """
 
-    image: str
+    image: str = Field(min_length=1)
     """An image whose entrypoint is `sqlmesh-runner`."""
     pull: Literal["missing", "always", "never"] = "missing"
     """When to pull the image."""
@@ -64,12 +75,12 @@ class DockerLauncher(Launcher):
     """The network to join, by name. A Compose project's is `PROJECT_default`."""
     volumes: Sequence[str] = ()
     """Mounts as `docker run --volume` writes them: `/host/path:/path:ro`, `volume:/path`."""
-    env: Mapping[str, str] = Field(default_factory=dict)
+    env: Mapping[str, str] = Field(default_factory=dict, repr=False)
     """Variables for the runner, over those of `pass_env` and `env_file`."""
     pass_env: Sequence[str] = ()
     """Names of variables of this process to pass on where they are set: secrets that stay out of the definitions."""
     env_file: str | Sequence[str] | None = None
-    """Files of `NAME=value` lines, as `docker run --env-file` reads them, on the machine where the step runs."""
+    """Files of `NAME=value` lines, by the rules of `docker run --env-file`, on the machine where the step runs."""
     mem_limit: str | int | None = None
     """Bytes, or with a unit: `512m`, `4g`."""
     cpus: float | None = None
@@ -89,7 +100,7 @@ class DockerLauncher(Launcher):
     base_url: str | None = None
     """The engine: `unix:///var/run/docker.sock`, `tcp://host:2376`."""
     container_kwargs: Mapping[str, Any] = Field(default_factory=dict)
-    """Any further argument of the Docker SDK's `containers.create` (`read_only`, `tmpfs`, `extra_hosts`, `log_config`, …). These win."""
+    """Any further argument of the Docker SDK's `containers.create` (`read_only`, `tmpfs`, `extra_hosts`, …). These win."""
 
     @field_validator("container_kwargs")
     @classmethod
@@ -101,32 +112,42 @@ class DockerLauncher(Launcher):
             if value[name] and name in _BREAKING:
                 msg = f"container_kwargs may not have {name!r}: {_BREAKING[name]}"
                 raise ValueError(msg)
+            if name not in _KNOWN:
+                msg = f"container_kwargs has {name!r}, which the Docker SDK's containers.create does not take"
+                raise ValueError(msg)
+        logged = LogConfig(**(value.get("log_config") or {})).config
+        if "max-size" in logged or logged.get("mode") == "non-blocking":
+            msg = "log_config in container_kwargs may not rotate or drop: results are read from the log, and what goes before it is read is lost"
+            raise ValueError(msg)
         return value
 
     def launch(self, request: LaunchRequest) -> Invocation:
         """Start a runner. See `Launcher.launch`."""
         pipes = {DAGSTER_PIPES_MESSAGES_ENV_VAR: encode_param({"stdio": "stdout"}), **context_variables(request.context)}
+        environment = {**self.environ(), **pipes}
         client = connect(self.base_url)
+        name = _new_name(request.labels.get(RUN_ID))
         try:
-            self._stop_leftovers(client, request.labels)
-            container = self._start(client, request.arguments, {**self.environ(), **pipes}, request.labels)
+            self._stop_leftovers(client, request)
+            container = self._start(client, name, request.arguments, environment, request.labels)
             return ContainerInvocation(self, client, container)
-        except BaseException:
+        except BaseException:  # by name: the engine may have made it although we were interrupted before its answer
+            _remove_quietly(client, name)
             client.close()
             raise
 
     def run_to_end(self, arguments: Sequence[str]) -> str:
         """Run the runner to its end and return its stdout. See `Launcher.run_to_end`."""
+        environment = self.environ()
         client = connect(self.base_url)
+        name = _new_name(None)
         try:
-            container = self._start(client, arguments, self.environ(), {})
-            try:
-                with explained("tell how its container ended", self.base_url):
-                    code = container.wait()["StatusCode"]
-                    output, log = container.logs(stdout=True, stderr=False), container.logs(stdout=False, stderr=True)
-            finally:
-                _remove_quietly(client, str(container.id))
+            container = self._start(client, name, arguments, environment, {})
+            with explained("tell how its container ended", self.base_url):
+                code = container.wait()["StatusCode"]
+                output, log = container.logs(stdout=True, stderr=False), container.logs(stdout=False, stderr=True)
         finally:
+            _remove_quietly(client, name)
             client.close()
         if code:
             tail = LogTail()
@@ -144,47 +165,40 @@ class DockerLauncher(Launcher):
             LaunchError: a file of `env_file` is missing or is no such file.
         """
         files = [self.env_file] if isinstance(self.env_file, str) else self.env_file or ()
-        variables: dict[str, str] = {}
-        for file in files:
-            try:
-                variables |= parse_env_file(file)
-            except (OSError, DockerException) as exc:
-                msg = f"env_file {file!r} of the DockerLauncher could not be read: {exc}. It must exist where the step runs, with NAME=value lines."
-                raise LaunchError(msg) from exc
+        from_files = {name: value for file in files for name, value in read_env_file(file).items()}
         passed = {name: os.environ[name] for name in self.pass_env if name in os.environ}
-        return {**variables, **passed, **self.env}
+        return {**from_files, **passed, **self.env}
 
     def _start(
-        self, client: docker.DockerClient, arguments: Sequence[str], environment: Mapping[str, str], labels: Mapping[str, str]
+        self, client: docker.DockerClient, name: str, arguments: Sequence[str], environment: Mapping[str, str], labels: Mapping[str, str]
     ) -> Container:
         self._see_to_image(client)
-        name = "-".join(["sqlmesh", *([labels[RUN_ID][:8]] if RUN_ID in labels else []), secrets.token_hex(4)])
         settings = {**self._settings(), "environment": environment, "labels": {**self.labels, **labels, MARK: self.keep}, "name": name}
-        try:
-            with explained("create a container", self.base_url):
-                container = client.containers.create(self.image, list(arguments), **settings)
-            try:
-                container.start()
-            except ENGINE_ERRORS as exc:
-                raise self._not_started(exc) from exc
-        except BaseException:  # by name: the engine may have made it although we were interrupted before its answer
-            _remove_quietly(client, name)
-            raise
+        with explained(f"create a container of image {self.image}", self.base_url):
+            container = client.containers.create(self.image, list(arguments), **settings)
+        with explained(f"start the container of image {self.image}", self.base_url):
+            container.start()
         return container
 
-    def _stop_leftovers(self, client: docker.DockerClient, labels: Mapping[str, str]) -> None:
+    def _stop_leftovers(self, client: docker.DockerClient, request: LaunchRequest) -> None:
         """Stop what a dead step left at work on the same, because two runners on one environment double rows.
 
-        That is: any container with the same `EXCLUSIVE_LABEL`, for Dagster has let nobody else in; and one of an earlier attempt at this very step.
+        That is: a container of a run that is over, with the same `EXCLUSIVE_LABEL`; and one of this run, with that label or of an earlier attempt
+        at this very step. Whatever else has the label may be at work for another Dagster instance on the same engine.
         """
+        labels = request.labels
         for names in ((EXCLUSIVE_LABEL,), (RUN_ID, STEP_KEY)):
             if not all(name in labels for name in names):
                 continue
             same = [MARK, *(f"{name}={labels[name]}" for name in names)]
             with explained("stop the container that a dead step has left", self.base_url):
                 for container in client.containers.list(filters={"label": same}, ignore_removed=True):
-                    _logger.warning("Stopping container %s, left by a step of run %s.", container.name, container.labels.get(RUN_ID))
-                    stop_and_remove(container, grace=self.stop_grace)
+                    run_id = container.labels.get(RUN_ID, "")
+                    if run_id == labels.get(RUN_ID) or request.is_over(run_id):
+                        _logger.warning("Stopping container %s, left by a step of run %s.", container.name, run_id)
+                        stop_and_remove(container, grace=self.stop_grace)
+                    else:
+                        _logger.warning(_SOMEBODYS, container.name, run_id, labels[EXCLUSIVE_LABEL])
 
     def _settings(self) -> dict[str, Any]:
         given = {
@@ -197,11 +211,16 @@ class DockerLauncher(Launcher):
         }
         return {
             "init": True,  # as process 1, Python would ignore SIGTERM
-            # Results are read from the log, so it must keep everything: an engine's default may drop lines or not be readable.
-            "log_config": LogConfig(type=LogConfig.types.JSON, config={"mode": "blocking"}),
             **{name: value for name, value in given.items() if value},
             **self.container_kwargs,
+            "log_config": self._log_config(),
         }
+
+    def _log_config(self) -> LogConfig:
+        # Results are read from the log, so it must keep everything: an engine's default may drop lines or not be readable. Where the driver is
+        # the engine's default one, the engine adds its default options to those that are not given: so all that lose lines are given.
+        given = LogConfig(**(self.container_kwargs.get("log_config") or {"type": "json-file"}))
+        return LogConfig(type=given.type, config={**_KEEP_ALL, **given.config}) if given.type in _FILES else given
 
     def _see_to_image(self, client: docker.DockerClient) -> None:
         where = f"the Docker engine at {engine_url(self.base_url)}"
@@ -224,17 +243,6 @@ class DockerLauncher(Launcher):
             )
             raise LaunchError(msg) from exc
 
-    def _not_started(self, exc: Exception) -> LaunchError:
-        told = explanation(exc)
-        what = f"The container of image {self.image} could not be started on {engine_url(self.base_url)}: {told}"
-        if "executable file not found" in told or "no such file or directory" in told:
-            return LaunchError(f"{what}\nIt seems that {doubt(self.image, 127)}.")
-        if "permission denied" in told:
-            return LaunchError(f"{what}\nIt seems that {doubt(self.image, 126)}.")
-        if "network" in told:
-            return LaunchError(f"{what}\n`docker network ls` shows the networks; Compose puts its project's name before theirs.")
-        return LaunchError(f"{what}\nCheck the launcher's settings against the engine's message.")
-
 
 def context_variables(context: PipesContextData) -> dict[str, str]:
     """Encode the Pipes context as variables: one, or as many as it takes (see docs/contract.md, section 2).
@@ -256,6 +264,10 @@ def context_variables(context: PipesContextData) -> dict[str, str]:
         DAGSTER_PIPES_CONTEXT_ENV_VAR: encode_param({"chunks": len(chunks)}),
         **{f"{DAGSTER_PIPES_CONTEXT_ENV_VAR}_{number}": chunk for number, chunk in enumerate(chunks)},
     }
+
+
+def _new_name(run_id: str | None) -> str:
+    return "-".join(["sqlmesh", *([run_id[:8]] if run_id else []), secrets.token_hex(4)])
 
 
 def _remove_quietly(client: docker.DockerClient, name: str) -> None:

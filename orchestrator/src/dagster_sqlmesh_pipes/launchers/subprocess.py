@@ -61,15 +61,15 @@ class SubprocessLauncher(Launcher):
         command = [*self.command(), *arguments]
         try:
             done = subprocess.run(  # noqa: S603 - the command is the user's setting
-                command, capture_output=True, text=True, check=False, env=self.environ(), cwd=self.cwd, stdin=subprocess.DEVNULL
+                command, capture_output=True, check=False, env=self.environ(), cwd=self.cwd, stdin=subprocess.DEVNULL
             )
         except OSError as exc:
             raise _not_started(command, exc) from exc
         if done.returncode:
-            tail = "\n".join(done.stderr.splitlines()[-30:])
+            tail = "\n".join(done.stderr.decode(errors="replace").splitlines()[-30:])
             msg = f"`{' '.join(command)}` ended with exit code {done.returncode}:\n{tail}\n{_hint(command[0], tail)}".rstrip()
             raise LaunchError(msg)
-        return done.stdout
+        return done.stdout.decode()  # UTF-8, whatever the locale
 
     def command(self) -> list[str]:
         """Give the command that starts the runner, without arguments.
@@ -87,7 +87,8 @@ class SubprocessLauncher(Launcher):
                 "SubprocessLauncher(executable=…), to its `sqlmesh-runner`."
             )
             raise LaunchError(msg)
-        return [found, "-m", "sqlmesh_runner"] if Path(found).name.startswith("python") else [found]
+        path = Path(found).absolute()  # looked up from here, started in `cwd`
+        return [str(path), "-m", "sqlmesh_runner"] if path.name.startswith("python") else [str(path)]
 
     def environ(self) -> dict[str, str]:
         """Give the runner's environment variables: an allow-list of this process's, and `env`."""
