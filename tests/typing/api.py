@@ -2,12 +2,14 @@
 
 import datetime
 from collections.abc import Iterator
+from typing import Any
 
 import dagster as dg
 
 import dagster_sqlmesh_pipes as pipes
+from dagster_sqlmesh_pipes.launchers.base import LaunchRequest
 from dagster_sqlmesh_pipes.manifest import Manifest, Model
-from dagster_sqlmesh_pipes.testing import FakeLauncher, message
+from dagster_sqlmesh_pipes.testing import FakeLauncher, check, finished, materialization, message
 
 
 class Translator(pipes.SQLMeshTranslator):
@@ -26,7 +28,10 @@ project.prepare_if_dev()
 
 
 @pipes.sqlmesh_assets(project=project, translator=Translator(), group_name="warehouse", owners=["team:data"])
-def warehouse(context: dg.AssetExecutionContext, sqlmesh: pipes.SQLMeshResource) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:  # type: ignore[type-arg]
+def warehouse(
+    context: dg.AssetExecutionContext, sqlmesh: pipes.SQLMeshResource
+) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult | dg.AssetObservation]:
+    yield dg.AssetObservation("landing")
     yield from sqlmesh.run(context, pipes.SQLMeshRunConfig(ignore_cron=True))
 
 
@@ -41,7 +46,18 @@ definitions: dg.Definitions = pipes.sqlmesh_definitions_factory(
     environment="prod",
     external_asset_mapping="sling/{node.name}",
     retry_policy=dg.RetryPolicy(max_retries=2),
+    pool="warehouse",
+    wait_for_others=False,
+    skip_janitor=True,
     freshness_policy=lambda model: pipes.freshness_from_cron(model, grace=datetime.timedelta(hours=2)),
 )
 
 fake = FakeLauncher(messages=[message("closed")])
+
+
+def said(request: LaunchRequest) -> list[dict[str, Any]]:
+    key = dg.AssetKey(["shop", "orders"])
+    return [materialization(key, rows=3), check("shop/orders", "not_null", passed=True, rows=0), finished(request.arguments[0])]
+
+
+answering = FakeLauncher(messages=said)

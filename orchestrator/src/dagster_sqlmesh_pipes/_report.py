@@ -47,9 +47,6 @@ class RunReport:
             self._log.warning(drift)
 
     def _on_model_started(self, payload: Mapping[str, Any]) -> None:
-        # A restarted run plans anew what failed or was skipped in the round it gave up.
-        self._failed.pop(payload["model"], None)
-        self._skipped.pop(payload["model"], None)
         self._log.info(f"{payload['model']} starts: {_batches(payload.get('batches'))}{_interval(payload)}.")
 
     def _on_batch_finished(self, payload: Mapping[str, Any]) -> None:
@@ -77,6 +74,7 @@ class RunReport:
         self._log.info(f"{payload['model']}: audit {payload.get('audit')} is set to be skipped.")
 
     def _on_run_restarted(self, payload: Mapping[str, Any]) -> None:
+        # What failed or was skipped in the round that was given up is planned anew.
         self._failed.clear()
         self._skipped.clear()
         self._log.warning(f"SQLMesh began the run again (attempt {payload.get('attempt')}): {payload.get('reason')}.")
@@ -86,11 +84,14 @@ class RunReport:
         unknown = payload.get("unknown_models") or []
         if unknown:
             self._log.warning(f"Models that Dagster does not know ran too: {_names(unknown)}. Make a new manifest from the planned code.")
-        for reason, text in (("nothing_due", "Nothing was due for"), ("interrupted", "The interruption left out")):
+        for reason, text in (
+            ("nothing_due", "Nothing was due for {}: a `sqlmesh plan` or an earlier run has done it."),
+            ("interrupted", "The interruption left out {}."),
+        ):
             models = [skipped for skipped in self._skipped.values() if skipped.get("reason") == reason]
             if models:
                 due = min((skipped["next_due"] for skipped in models if skipped.get("next_due")), default=None)
-                self._log.info(f"{text} {_names(skipped['model'] for skipped in models)}.{f' Next: {due}.' if due else ''}")
+                self._log.info(f"{text.format(_names(skipped['model'] for skipped in models))}{f' Next: {due}.' if due else ''}")
 
     def failure(
         self, *, name: str, end: Exit, opened: bool, closed: bool, missing: Sequence[int], malformed: Sequence[str], log_tail: str

@@ -6,7 +6,7 @@ come, the step's generator yields what has come so far.
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,18 +17,26 @@ from dagster_sqlmesh_pipes._messages import MessageSequence
 from dagster_sqlmesh_pipes._report import RunReport
 from dagster_sqlmesh_pipes.launchers.base import Invocation, Launcher, LaunchRequest
 
-__all__ = ["Result", "stream"]
+__all__ = ["INTERRUPTS", "Result", "stream"]
 
-Result = dg.MaterializeResult[Any] | dg.AssetCheckResult
+Reported = dg.MaterializeResult[Any] | dg.AssetCheckResult
+Result = Reported | dg.AssetObservation
 """What a step yields for an asset or a check."""
 
+INTERRUPTS = (dg.DagsterExecutionInterruptedError, KeyboardInterrupt)
+"""What Dagster raises in a step's main thread when its run is terminated."""
 
-def stream(context: dg.AssetExecutionContext, *, launcher: Launcher, request: LaunchRequest, report: RunReport) -> Iterator[Result]:
+
+def stream(
+    context: dg.AssetExecutionContext, *, launcher: Launcher, request: LaunchRequest, report: RunReport, environment: str | None = None
+) -> Generator[Result, None, None]:
     """Start a runner and yield its results as they are reported, then judge its run.
 
-    Verdicts on external assets, which are not the step's, are logged as observations.
+    Results on assets that are not the step's are observations: verdicts on external assets, and everything where `environment` names
+    another environment than the assets stand for.
 
-    When Dagster terminates the run, the runner is asked to stop; what it still reports is yielded before the interrupt goes on.
+    An interrupt, raised or thrown, asks the runner to stop; what it still reports is yielded before the interrupt goes on. Those that follow
+    change nothing: it is the launcher's to see to the runner's end.
 
     Raises:
         LaunchError: the runner could not be started.
@@ -40,37 +48,40 @@ def stream(context: dg.AssetExecutionContext, *, launcher: Launcher, request: La
         session = _Session(context, invocation, report)
         interrupt: BaseException | None = None
         while True:
-            # An interrupt may be raised anywhere in this frame. Nothing is lost by that: `session.next()` moves its cursor last.
+            # An interrupt may be raised anywhere in here. A result counts as given once Dagster has had it: `Step` sees to the last one.
             try:
+                if interrupt is not None:
+                    session.stop()
                 result = session.next()
                 if result is None:
                     break
-                if isinstance(result, dg.AssetCheckResult) and _key(result) in externals:
-                    context.log_event(_observation(result))
-                else:
-                    yield result
-            except (dg.DagsterExecutionInterruptedError, KeyboardInterrupt) as exc:
-                if interrupt is not None:
-                    raise  # asked twice: leaving the context kills what does not stop
-                interrupt = exc
-                context.log.info(f"Asking {invocation.name} to stop.")
-                invocation.stop()
+                shown = _observation(result, environment) if environment or _key(result) in externals else result
+                try:
+                    yield shown
+                finally:
+                    session.given += 1
+            except INTERRUPTS as exc:
+                interrupt = interrupt or exc
         if interrupt is not None:
             raise interrupt
         session.judge()
 
 
-def _key(result: dg.AssetCheckResult) -> str | None:
-    return None if result.asset_key is None else result.asset_key.to_escaped_user_string()
-
-
-def _observation(result: dg.AssetCheckResult) -> dg.AssetObservation:
+def _key(result: Reported) -> str:
     assert result.asset_key is not None
+    return result.asset_key.to_escaped_user_string()
+
+
+def _observation(result: Reported, environment: str | None) -> dg.AssetObservation:
+    assert result.asset_key is not None
+    where, metadata = (f" in the environment {environment}", {"sqlmesh/environment": environment}) if environment else ("", {})
+    if isinstance(result, dg.MaterializeResult):
+        return dg.AssetObservation(result.asset_key, description=f"Materialized{where}.", metadata={**metadata, **(result.metadata or {})})
     said = "passed" if result.passed else "failed"
     return dg.AssetObservation(
-        asset_key=result.asset_key,
-        description=f"Audit {result.check_name} {said}.",
-        metadata={"audit_passed": bool(result.passed), "audit_severity": result.severity.value, **result.metadata},
+        result.asset_key,
+        description=f"Audit {result.check_name} {said}{where}.",
+        metadata={**metadata, "audit_passed": bool(result.passed), "audit_severity": result.severity.value, **result.metadata},
     )
 
 
@@ -78,27 +89,33 @@ class _Session:
     """Handle messages in a thread of its own; give the results one by one to the step's."""
 
     def __init__(self, context: dg.AssetExecutionContext, invocation: Invocation, report: RunReport) -> None:
+        self.given = 0
+        """How many results the step has given to Dagster."""
+        self._log = context.log
         self._invocation = invocation
         self._report = report
         self._sequence = MessageSequence()
         self._handler = dg.PipesMessageHandler(context, _NoReader())
-        self._results: Sequence[Result] = ()
-        self._given = 0
+        self._results: Sequence[Reported] = ()
         self._custom = 0
         self._error: BaseException | None = None
+        self._asked_to_stop = False
         self._ended = False
         self._news = threading.Condition()
         threading.Thread(target=self._read, name="sqlmesh-session", daemon=True).start()
 
-    def next(self) -> Result | None:
-        """Wait for the next result; None after the last one."""
+    def next(self) -> Reported | None:
+        """Wait for the first result that was not given; None after the last one."""
         with self._news:
-            self._news.wait_for(lambda: self._ended or len(self._results) > self._given)
-        if len(self._results) == self._given:
-            return None
-        result = self._results[self._given]
-        self._given += 1
-        return result
+            self._news.wait_for(lambda: self._ended or len(self._results) > self.given)
+        return self._results[self.given] if len(self._results) > self.given else None
+
+    def stop(self) -> None:
+        """Ask the runner to stop, once."""
+        if not self._asked_to_stop:
+            self._invocation.stop()
+            self._asked_to_stop = True
+            self._log.info(f"Asking {self._invocation.name} to stop.")
 
     def judge(self) -> None:
         """Raise what was wrong with the run, if anything was."""

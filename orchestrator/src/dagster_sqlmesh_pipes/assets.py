@@ -1,21 +1,24 @@
 """A project's models as Dagster assets, its audits as checks, and the one step that runs them."""
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 
 from dagster_sqlmesh_pipes._mapping import ProjectMapping
+from dagster_sqlmesh_pipes._step import RESOURCES, requires_step
 from dagster_sqlmesh_pipes._stream import Result
 from dagster_sqlmesh_pipes.errors import ConfigurationError
 from dagster_sqlmesh_pipes.manifest import Audit, Model, StandaloneAudit
 from dagster_sqlmesh_pipes.project import SQLMeshProject
 from dagster_sqlmesh_pipes.resource import SQLMeshResource, SQLMeshRunConfig
-from dagster_sqlmesh_pipes.translator import METADATA_KEYS, SQLMeshTranslator, code_reference, is_legal_owner
+from dagster_sqlmesh_pipes.translator import SQLMeshTranslator, code_reference, is_legal_owner, metadata_keys
 
 __all__ = ["sqlmesh_assets", "sqlmesh_assets_factory"]
 
 Compute = Callable[..., Iterator[Result]]
+"""A function that runs SQLMesh, and yields results and what else it has to tell."""
 
 
 def sqlmesh_assets(
@@ -107,7 +110,7 @@ class _Specs:
             raise ConfigurationError(msg)
         self._mapping = mapping
         self._translator = mapping.translator
-        self._project_dirs = project.local_dirs
+        self._project_dirs = project.project_dirs
         self._environment = project.environment
         self._group_name = group_name
         self._owners = owners
@@ -115,13 +118,17 @@ class _Specs:
 
     def multi_asset(self, *, name: str | None, **op: Any) -> Callable[[Compute], dg.AssetsDefinition]:
         """Make the decorator of the one step that runs all materialized models, any subset of them included; `op` are its op's settings."""
-        return dg.multi_asset(
-            name=name or f"sqlmesh_{self._translator.normalize_segment(self._environment)}",
-            specs=self.of_models(materialized=True),
-            check_specs=self.checks(),
-            can_subset=True,
-            **op,
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", dg.BetaWarning)  # resource_defs are in beta (1.13); the user can't change that
+            decorate = dg.multi_asset(
+                name=name or f"sqlmesh_{self._translator.normalize_segment(self._environment)}",
+                specs=self.of_models(materialized=True),
+                check_specs=self.checks(),
+                can_subset=True,
+                resource_defs=RESOURCES,
+                **op,
+            )
+        return lambda compute: decorate(requires_step(compute))
 
     def of_models(self, *, materialized: bool) -> list[dg.AssetSpec]:
         """Make the specs of the models that a run executes, or of those that are only shown."""
@@ -136,8 +143,9 @@ class _Specs:
             description=translator.get_description(manifest, model),
             metadata={
                 "sqlmesh/model": model.fqn,
-                **translator.get_metadata(model, METADATA_KEYS),
-                **translator.get_table_metadata(manifest, model),
+                **translator.get_metadata(model, metadata_keys(model)),
+                **translator.get_table_metadata(model),
+                **translator.get_column_lineage(manifest, model),
                 **code_reference(model, self._project_dirs),
             },
             skippable=model.materialized,

@@ -2,19 +2,20 @@
 
 import datetime
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 from dagster_pipes import PipesContextData
 from pydantic import Field, field_validator, model_validator
 
-from dagster_sqlmesh_pipes._exclusive import environment_key, exclusive
+from dagster_sqlmesh_pipes._exclusive import exclusive, exclusive_key
 from dagster_sqlmesh_pipes._mapping import ProjectMapping
 from dagster_sqlmesh_pipes._report import PROTOCOL_VERSION, RunReport
+from dagster_sqlmesh_pipes._step import step_of
 from dagster_sqlmesh_pipes._stream import Result, stream
-from dagster_sqlmesh_pipes._tags import TICK_TAG
-from dagster_sqlmesh_pipes.errors import ConfigurationError
+from dagster_sqlmesh_pipes._tags import ENVIRONMENT_TAG, TICK_TAG
+from dagster_sqlmesh_pipes.errors import ConfigurationError, RunFailedError
 from dagster_sqlmesh_pipes.launchers.base import EXCLUSIVE_LABEL, Launcher, LaunchRequest
 from dagster_sqlmesh_pipes.launchers.subprocess import SubprocessLauncher
 from dagster_sqlmesh_pipes.project import SQLMeshProject
@@ -22,6 +23,7 @@ from dagster_sqlmesh_pipes.translator import SQLMeshTranslator
 
 __all__ = ["SQLMeshResource", "SQLMeshRunConfig"]
 
+_LISTED = 20  # names in one message
 _RELATIVE_TIME = re.compile(r"now|today|yesterday|tomorrow|(\d+|an?) (minute|hour|day|week|month|year)s? ago", re.IGNORECASE)
 
 
@@ -56,8 +58,11 @@ class SQLMeshRunConfig(dg.Config):
         return self
 
 
+_OPTIONS = set(SQLMeshRunConfig.model_fields)
+
+
 class SQLMeshResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # the value that user code gets is the resource itself
-    """Run a SQLMesh project: one `sqlmesh-runner` process, container or pod per Dagster run.
+    """Run a SQLMesh project: one `sqlmesh-runner` process or container per Dagster run.
 
     `project_dir`, `gateway`, `environment` and `manifest_path` are as in `SQLMeshProject`; `EnvVar`s work.
     """
@@ -71,14 +76,14 @@ class SQLMeshResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # the
     concurrency_limit: int = Field(
         default=1,
         ge=1,
-        description="Runs at work on the environment at a time. SQLMesh has no run lock: above 1, runs that meet on a model double its rows.",
+        description="Runs at work on the project at a time. SQLMesh has no run lock: above 1, runs that meet on a model double its rows.",
     )
     lock_key: str | None = Field(
         default=None,
-        description="What runs on one environment share, and no others: in place of the project folder's name and the gateway.",
+        description="What runs on one SQLMesh state share, and no others: in place of the project folder's name and the gateway.",
     )
     wait_for_others: bool = Field(
-        default=True, description="Whether a run that finds others at work on the environment waits for them, or fails."
+        default=True, description="Whether a run that finds others at work on the project waits for them, or fails."
     )
     ignore_cron: bool = Field(default=False, description="Always run what has missing intervals, whatever the crons.")
     skip_janitor: bool = Field(default=False, description="Never clean up in a run.")
@@ -108,44 +113,62 @@ class SQLMeshResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # the
         """
         return ProjectMapping(self.project.manifest(), self.translator)
 
-    def exclusive_key(self, environment: str | None = None) -> str:
-        """Name what a run on the environment, or on another one, has to itself: `lock_key` or the project and gateway, and the environment."""
-        return environment_key(self.project, environment, lock_key=_resolved(self.lock_key))
+    def exclusive_key(self) -> str:
+        """Name what a run has to itself: `lock_key`, or the project and gateway."""
+        return exclusive_key(self.project, lock_key=_resolved(self.lock_key))
+
+    def environment_key(self, environment: str | None = None) -> str:
+        """Name what a run works on: what it has to itself, and the environment, the resource's own or another one."""
+        return f"{self.exclusive_key()}/{environment or self.project.environment}"
 
     def run(self, context: dg.AssetExecutionContext, config: SQLMeshRunConfig | None = None) -> Iterator[Result]:
         """Run what the step selected, and yield every result while the runner runs.
 
-        Selected assets are run by `sqlmesh-runner run`; checks selected without their assets only by `sqlmesh-runner audit`.
+        Selected assets are run by `sqlmesh-runner run`; checks selected without their assets only by `sqlmesh-runner audit`. Where Dagster
+        splits the assets into several steps, the config given to one of them holds for all. Results of another environment are observations.
+
+        However the step ends, its runner is stopped and waited for, and what it reported is stored.
 
         Raises:
-            ConcurrentRunError: another run is at work on the environment, and the resource does not wait for others.
+            ConcurrentRunError: another run is at work on the project, and the resource does not wait for others.
             LaunchError: the runner could not be started.
             RunFailedError: models or audits failed, or the run broke off. What was reported has been yielded.
-            ConfigurationError: the run's config asks for what this resource does not allow.
+            ConfigurationError: the run's config asks for what this resource does not allow, or the assets are not those of this resource.
         """
-        config = config or SQLMeshRunConfig()
-        mapping = self.mapping()
-        options = self._options(config)
-        key = self.exclusive_key(config.environment)
-        with exclusive(context, key, limit=self.concurrency_limit, on_conflict="wait" if self.wait_for_others else "fail"):
-            for command, extras in _selected(mapping, context):
+        options = SQLMeshRunConfig() if config is None else _config_of_run(context, config)
+        return step_of(context).hold(context, self._run(context, options))
+
+    def _run(self, context: dg.AssetExecutionContext, config: SQLMeshRunConfig) -> Generator[Result, None, None]:
+        mapping, project = self.mapping(), self.project
+        other = config.environment if config.environment != project.environment else None
+        options, commands = self._options(config, other), list(_selected(mapping, context))
+        key = self.exclusive_key()
+        tags = {ENVIRONMENT_TAG: self.environment_key(other)}
+        failure: RunFailedError | None = None
+        with exclusive(context, key, tags=tags, limit=self.concurrency_limit, on_conflict="wait" if self.wait_for_others else "fail"):
+            for command, extras in commands:
                 own = self._run_options(config) if command == "run" else []
                 request = LaunchRequest(
-                    arguments=[command, *options, *own], context=_pipes_context(context, extras), labels=self._labels(context, key)
+                    arguments=[command, *options, *own],
+                    context=_pipes_context(context, extras),
+                    labels=self._labels(context, key),
+                    is_over=lambda run_id: (run := context.instance.get_run_by_id(run_id)) is not None and run.is_finished,
                 )
-                yield from stream(context, launcher=self.launcher, request=request, report=RunReport(mapping.manifest, context.log))
+                report = RunReport(mapping.manifest, context.log)
+                try:
+                    yield from stream(context, launcher=self.launcher, request=request, report=report, environment=other)
+                except RunFailedError as exc:
+                    failure = failure or exc
+        if failure is not None:
+            raise failure
 
-    def _options(self, config: SQLMeshRunConfig) -> list[str]:
-        project = self.project
-        arguments = project.runner_arguments
-        if config.environment is not None and config.environment != project.environment:
-            if config.environment not in self.allowed_environments:
-                allowed = ", ".join([project.environment, *self.allowed_environments])
-                msg = f"This deployment does not run the environment {config.environment!r}, only {allowed}. SQLMeshResource(allowed_environments=…) says which."
-                raise ConfigurationError(msg)
-            arguments[-1] = config.environment
+    def _options(self, config: SQLMeshRunConfig, other: str | None) -> list[str]:
+        allowed = [self.project.environment, *map(_resolved, self.allowed_environments)]
+        if other is not None and other not in allowed:
+            msg = f"This deployment does not run the environment {other!r}, only {', '.join(allowed)}. SQLMeshResource(allowed_environments=…) says which."
+            raise ConfigurationError(msg)
         times = {"--start": config.start, "--end": config.end, "--execution-time": config.execution_time}
-        return [*arguments, *(part for flag, value in times.items() if value for part in (flag, value))]
+        return [*self.project.runner_arguments(other), *(part for flag, value in times.items() if value for part in (flag, value))]
 
     def _run_options(self, config: SQLMeshRunConfig) -> list[str]:
         flags = {
@@ -170,8 +193,9 @@ class SQLMeshResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # the
 
 def _selected(mapping: ProjectMapping, context: dg.AssetExecutionContext) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Give the commands that the step's selection takes, each with its Pipes extras."""
-    selected = {mapping.fqns[key] for key in context.selected_asset_keys if key in mapping.fqns} & mapping.materialized
     wanted = context.selected_asset_check_keys
+    _check_known(mapping, {*context.selected_asset_keys, *wanted})
+    selected = {mapping.fqns[key] for key in context.selected_asset_keys}
     checks = {
         fqn: {audit_id: key.name for audit_id, (key, _) in of_model.items() if key in wanted} for fqn, of_model in mapping.checks.items()
     }
@@ -181,14 +205,49 @@ def _selected(mapping: ProjectMapping, context: dg.AssetExecutionContext) -> Ite
     }
     standalone = {fqn: targets for fqn, targets in standalone.items() if targets}
     everything = selected == mapping.materialized
-    # Nobody named a model: one that is not planned yet must not keep the others from running.
-    lenient = everything or TICK_TAG in context.run.tags
+    # Nobody named a model, in this step or in the run's others: one that is not planned yet must not keep the others from running.
+    run_has = {mapping.fqns.get(key) for key in context.job_def.asset_layer.executable_asset_keys}
+    lenient = mapping.materialized <= run_has or TICK_TAG in context.run.tags
     if selected:
         yield "run", _extras(mapping, selected, checks, standalone, runs=True, everything=everything, lenient=lenient)
         standalone = {}
     alone = {fqn for fqn, names in checks.items() if names and fqn not in selected}
     if alone or standalone:
         yield "audit", _extras(mapping, alone, checks, standalone, runs=False, everything=False, lenient=lenient)
+
+
+def _check_known(mapping: ProjectMapping, selected: Collection[dg.AssetKey | dg.AssetCheckKey]) -> None:
+    checks = {key for of_model in mapping.checks.values() for key, _ in of_model.values()}
+    checks |= {key for _, keys in mapping.standalone_checks.values() for key in keys}
+    known = {*checks, *(mapping.asset_keys[fqn] for fqn in mapping.materialized)}
+    unknown = sorted(key.to_user_string() for key in selected if key not in known)
+    if unknown:
+        msg = (
+            f"The SQLMeshResource knows no model or audit for {', '.join(unknown[:_LISTED])}{' …' if len(unknown) > _LISTED else ''}. Give it the "
+            "manifest and the translator that the assets were made with. Keys are the translator's to make, prefixes too: they can't be changed "
+            "on the assets. If the manifest is new, reload the code location."
+        )
+        raise ConfigurationError(msg)
+
+
+def _config_of_run(context: dg.AssetExecutionContext, config: SQLMeshRunConfig) -> SQLMeshRunConfig:
+    """Give the options of the whole run: Dagster splits the assets into several steps where an asset of somebody else lies between two models."""
+    step = context.op_execution_context.get_step_execution_context()
+    given = {}
+    for node in context.job_def.nodes:
+        of_node = step.resolved_run_config.ops[node.name].config
+        if node.definition.name == step.op_def.name and isinstance(of_node, Mapping):
+            given[node.name] = _changed(SQLMeshRunConfig(**{name: value for name, value in of_node.items() if name in _OPTIONS}))
+    given = {name: options for name, options in sorted(given.items()) if options}
+    first, *others = given.values() or [{}]
+    if any(options != first for options in others):
+        msg = f"The run's config gives {' and '.join(given)} different options. They are steps of one SQLMesh run: give one of them options, or all the same."
+        raise ConfigurationError(msg)
+    return SQLMeshRunConfig(**{**first, **_changed(config)})
+
+
+def _changed(config: SQLMeshRunConfig) -> dict[str, Any]:
+    return config.model_dump(include=_OPTIONS, exclude_defaults=True)
 
 
 def _extras(
@@ -210,7 +269,7 @@ def _extras(
         "standalone_audits": standalone,
         "externals": {
             fqn: {
-                "asset_key": mapping.external_keys[fqn].to_escaped_user_string(),
+                "asset_key": next(key.asset_key.to_escaped_user_string() for key, _ in of_external.values()),
                 "checks": {audit_id: key.name for audit_id, (key, _) in of_external.items()},
             }
             for fqn, of_external in (mapping.external_checks(fqns) if runs else {}).items()
@@ -239,8 +298,18 @@ def _pipes_context(context: dg.AssetExecutionContext, extras: Mapping[str, Any])
 
 
 def _resolved(value: Any) -> Any:
-    """Give an `EnvVar`'s value: definitions are made from settings before Dagster resolves them."""
-    return value.get_value() if isinstance(value, dg.EnvVar) else value
+    """Give an `EnvVar`'s value: definitions are made from settings before Dagster resolves them.
+
+    Raises:
+        ConfigurationError: the variable is not set.
+    """
+    if not isinstance(value, dg.EnvVar):
+        return value
+    found = value.get_value()
+    if found is None:
+        msg = f"The environment variable {value.env_var_name} is not set, and a setting of SQLMeshResource is to be taken from it. Set it wherever definitions are loaded."
+        raise ConfigurationError(msg)
+    return found
 
 
 def _parsed(value: str | None) -> datetime.datetime | None:

@@ -91,7 +91,7 @@ def test_passing_audits_are_reported_too_and_skipped_ones_are_not(run: Run) -> N
     assert set(run.checks) == {
         ("orders", "not_null"), ("orders", "positive"), ("orders", "positive_c334cb69"), ("daily", "number_of_rows"),
         ("daily", "daily_adds_up"), ("leaf", "forall"), ("softly", "unique_values"), ("casted", "not_null"),
-        ("after_cast", "number_of_rows"), ("from_python", "number_of_rows"), ("elsewhere", "not_null"),
+        ("after_cast", "number_of_rows"), ("from_python", "number_of_rows"), ("elsewhere", "not_null"), ("fragile", "are_numbers"),
     }  # fmt: skip
     assert {key for key, (passed, _) in run.verdicts.items() if not passed} == {("orders", "positive"), ("daily", "daily_adds_up")}
     assert '"told"."told"."daily": audit never_asked is set to be skipped.' in run.messages
@@ -122,6 +122,11 @@ def test_a_model_whose_signal_is_not_ready_is_skipped_with_the_signals_name(run:
     assert '"told"."told"."waiting" was skipped: its signal announced is not ready.' in run.messages
     assert '"told"."told"."after_waiting" was skipped: its signal announced is not ready.' in run.messages
     assert not {"waiting", "after_waiting"} & set(run.materialized)
+
+
+def test_what_a_model_prints_is_in_the_steps_compute_logs(run: Run, deployment: Deployment) -> None:
+    logs = (deployment.home / "storage").glob("*/compute_logs/*.out")
+    assert any("the words are counted" in log.read_text() for log in logs)
 
 
 def test_no_drift_is_warned_of_where_there_is_none(run: Run) -> None:
@@ -159,7 +164,7 @@ def test_a_subset_of_checks_with_its_asset_reports_those_checks_only(run: Run, d
     assert set(subset.checks) == {("orders", "positive")}
 
 
-def test_another_environment_runs_under_its_own_name_and_leaves_prod_alone(run: Run, deployment: Deployment) -> None:
+def test_another_environment_runs_under_its_own_name_and_is_only_observed(run: Run, deployment: Deployment) -> None:
     model = deployment.project / "models" / "softly.sql"
     model.write_text(model.read_text().replace("SELECT word", "SELECT UPPER(word) AS word"))
     plan = ("plan", "dev", "--auto-apply", "--no-prompts", "--skip-tests", "--include-unmodified", "--execution-time", PLANNED_AT)
@@ -167,8 +172,11 @@ def test_another_environment_runs_under_its_own_name_and_leaves_prod_alone(run: 
     deployment.make_manifest()
     dev = deployment.materialize("key:told/told/softly", config={"execution_time": RUN_AT, "environment": "dev"})
     assert dev.success, dev.error
-    assert set(dev.materialized) == {"softly"}
-    assert values(dev.materialized["softly"])["sqlmesh/environment"] == "dev"
+    assert dev.materialized == {}
+    assert dev.checks == {}
+    assert {(each.description, values(each)["sqlmesh/environment"]) for each in observations(dev)} >= {
+        ("Materialized in the environment dev.", "dev")
+    }
     database = deployment.project / "told.duckdb"
     assert sql(database, "SELECT DISTINCT word FROM told.told__dev.softly ORDER BY 1") == [("ONE",), ("TWO",)]
     assert sql(database, "SELECT DISTINCT word FROM told.told.softly ORDER BY 1") == [("one",), ("two",)]

@@ -1,14 +1,16 @@
 """Terminating a run, and killing its processes: what was recorded is reported, and nothing goes on."""
 
-import json
 import os
 import signal
 from pathlib import Path
 
 import dagster as dg
-from acceptance.local.conftest import Deploy, wait_until
+import pytest
+from acceptance.local.conftest import Deploy
 from acceptance.local.deployment import Deployment, processes_with
+from acceptance.local.told import RUN_AT
 from acceptance.local.webserver import webserver
+from patience import PATIENCE, wait_until
 
 
 def parent_of(pid: int) -> int:
@@ -19,32 +21,72 @@ def runners(deployment: Deployment) -> list[int]:
     return list(processes_with(f"sqlmesh-runner run --project-dir {deployment.project}"))
 
 
-def test_a_terminated_run_reports_what_was_recorded_and_leaves_no_process(deploy: Deploy, in_three_days: str) -> None:
-    deployment = deploy("late", launcher='pass_env=["SECONDS_TO_SLEEP"], stop_grace=2, kill_grace=5', env={"SECONDS_TO_SLEEP": "600"})
+def test_a_terminated_run_reports_what_was_recorded_and_leaves_no_process(deploy: Deploy) -> None:
+    deployment = deploy("late", launcher="stop_grace=2, kill_grace=5")
+    held = deployment.project / "wait_here"
+    held.touch()
     with webserver(deployment) as server:
-        run_id = server.launch(execution_time=in_three_days)
-        wait_until(lambda: deployment.log_has(run_id, '"late"."late"."slow" starts'), timeout=120)
+        run_id = server.launch(execution_time=RUN_AT)
+        wait_until(lambda: deployment.log_has(run_id, '"late"."late"."slow" starts'), "the slow model is at work")
         server.terminate(run_id)
-        wait_until(lambda: deployment.status(run_id) == dg.DagsterRunStatus.CANCELED)
+        wait_until(lambda: deployment.status(run_id) == dg.DagsterRunStatus.CANCELED, "the run is cancelled")
     run = deployment.last_run()
     assert set(run.materialized) == {"early", "middle"}
     assert "Asking process" in run.messages
-    wait_until(lambda: not runners(deployment))
-    deployment.env["SECONDS_TO_SLEEP"] = "0"
-    rest = deployment.materialize("*", config={"execution_time": in_three_days})
+    wait_until(lambda: not runners(deployment), "the runner is gone")
+    held.unlink()
+    rest = deployment.materialize("*", config={"execution_time": RUN_AT})
     assert rest.success, rest.output
     assert set(rest.materialized) == {"slow"}
 
 
-def test_no_runner_outlives_a_killed_step_process(deploy: Deploy, in_three_days: str) -> None:
-    deployment = deploy("late", launcher='pass_env=["SECONDS_TO_SLEEP"]', env={"SECONDS_TO_SLEEP": "600"})
-    config = json.dumps({"ops": {"sqlmesh_prod": {"config": {"execution_time": in_three_days}}}})
-    command = ["asset", "materialize", "-f", str(deployment.definitions), "--select", "*", "--config-json", config]
-    with (deployment.root / "step.log").open("w") as log:
-        step = deployment.popen("dagster", *command, stdout=log, stderr=log)
-    wait_until(lambda: 'slow" starts' in (deployment.root / "step.log").read_text(), timeout=120)
-    (runner,) = runners(deployment)
-    for pid in (step.pid, parent_of(runner)):
-        os.kill(pid, signal.SIGKILL)
-    step.wait()
-    wait_until(lambda: not runners(deployment))
+INTERRUPT_ON_STORING = """
+import os, signal, time
+from pathlib import Path
+from dagster._core.storage.event_log import SqliteEventLogStorage
+
+store_event = SqliteEventLogStorage.store_event
+
+def store_and_interrupt(self, event):
+    store_event(self, event)
+    if event.asset_materialization is not None and event.asset_materialization.asset_key.path[-1] == "early":
+        while not Path({at_work!r}).exists():
+            time.sleep(0.05)
+        os.killpg(0, signal.SIGINT)
+
+SqliteEventLogStorage.store_event = store_and_interrupt
+"""
+"""Makes the process that stores the first result interrupt its whole group, as Ctrl-C does, when the last model is at work."""
+
+
+@pytest.mark.parametrize("executor", ["in_process_executor", "multiprocess_executor"])
+def test_ctrl_c_while_a_result_is_stored_loses_no_result_and_leaves_no_process(deploy: Deploy, executor: str) -> None:
+    deployment = deploy("late", launcher="stop_grace=2, kill_grace=5")
+    definitions = deployment.definitions.read_text()
+    interrupted = definitions.replace("dg.Definitions(", f"dg.Definitions(executor=dg.{executor}, ")
+    deployment.write_definitions(INTERRUPT_ON_STORING.format(at_work=str(deployment.project / "at_work")) + interrupted)
+    held = deployment.project / "wait_here"
+    held.touch()
+    (deployment.project / "at_work").unlink()  # from its plan
+    with deployment.executing(config={"execution_time": RUN_AT}) as (worker, _):
+        worker.wait(PATIENCE)
+    assert not runners(deployment)
+    run = deployment.last_run()
+    assert run.status == "FAILURE"
+    assert set(run.materialized) == {"early", "middle"}
+    assert run.verdicts.keys() == {("early", "not_null"), ("early", "number_of_rows"), ("middle", "unique_values")}
+    held.unlink()
+    deployment.write_definitions(definitions)
+    assert set(deployment.materialize("*", config={"execution_time": RUN_AT}).materialized) == {"slow"}
+
+
+def test_no_runner_outlives_a_killed_step_process(deploy: Deploy) -> None:
+    deployment = deploy("late")
+    (deployment.project / "wait_here").touch()
+    with deployment.executing(config={"execution_time": RUN_AT}) as (worker, log):
+        wait_until(lambda: 'slow" starts' in log.read_text(), "the slow model is at work")
+        (runner,) = runners(deployment)
+        for pid in (worker.pid, parent_of(runner)):
+            os.kill(pid, signal.SIGKILL)
+        worker.wait(PATIENCE)
+        wait_until(lambda: not runners(deployment), "the runner is gone")

@@ -1,12 +1,17 @@
 """The step: what the runner reports is what Dagster stores, while it runs, and the verdict at the end."""
 
+import json
+import sys
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
-from unit.orchestrator.shop import SHOP, Make, fqn, materialized, run, step_error
+from unit.orchestrator.shop import SHOP, Make, fqn, materialized, model, run, step_error
 
-from dagster_sqlmesh_pipes.launchers.base import EXCLUSIVE_LABEL, Exit
+from dagster_sqlmesh_pipes import SubprocessLauncher, sqlmesh_adaptive_schedule_factory, sqlmesh_assets_factory
+from dagster_sqlmesh_pipes.errors import ConfigurationError
+from dagster_sqlmesh_pipes.launchers.base import EXCLUSIVE_LABEL, Exit, LaunchRequest
 from dagster_sqlmesh_pipes.testing import FakeLauncher, message
 
 
@@ -69,7 +74,7 @@ def test_a_failed_model_fails_the_step_after_everything_else_was_stored(make_res
 @pytest.mark.parametrize(
     ("launcher", "said"),
     [
-        (FakeLauncher(exit=Exit(code=127), log="no such thing"), "exit code 127 before its first message"),
+        (FakeLauncher(messages=(), exit=Exit(code=127), log="no such thing"), "exit code 127 before its first message"),
         (FakeLauncher(messages=[materialization("shop/staging/events")], exit=Exit(code=137, reason="killed by SIGKILL")), "broke off"),
         (FakeLauncher(messages=[finished()], exit=Exit(code=1)), "SQLMesh reported success, but fake runner ended with exit code 1"),
         (
@@ -93,6 +98,37 @@ def test_a_missing_message_fails_the_step_and_is_named(make_resource: Make) -> N
     result = run(make_resource(FakeLauncher(messages=[numbered, {**finished(), "method": "report_custom_message"}, late])))
     assert not result.success
     assert "messages number" in step_error(result)
+
+
+def test_a_stream_that_was_not_closed_fails_the_step_though_all_else_is_well(make_resource: Make, tmp_path: Path) -> None:
+    said = "\n".join(json.dumps({**each, "seq": number}) for number, each in enumerate([message("opened", extras={}), finished()]))
+    runner = tmp_path / "runner"
+    runner.write_text(f"""\
+#!{sys.executable}
+import os, dagster_pipes
+with open(dagster_pipes.decode_param(os.environ["DAGSTER_PIPES_MESSAGES"])["path"], "w") as messages:
+    messages.write({said!r})
+""")
+    runner.chmod(0o755)
+    result = run(make_resource(SubprocessLauncher(executable=str(runner))))
+    assert not result.success
+    assert "ended with exit code 0 without closing its stream of messages" in step_error(result)
+
+
+def test_what_failed_or_was_skipped_before_the_run_began_again_is_forgotten(make_resource: Make, capfd: pytest.CaptureFixture[str]) -> None:
+    given_up = [
+        custom("model_failed", model=fqn("staging.events"), error="the old code"),
+        custom("model_skipped", model=fqn("marts.customers"), reason="upstream_failed", upstream=[fqn("staging.events")]),
+        custom("model_skipped", model=fqn("marts.orders"), reason="nothing_due"),
+    ]
+    failed = custom("model_failed", model=fqn("marts.orders"), error="the new code")
+    restarted = custom("run_restarted", attempt=2, reason="a plan changed the environment")
+    result = run(make_resource(FakeLauncher(messages=[*given_up, restarted, failed, finished("failed")], exit=Exit(code=1))))
+    error = step_error(result)
+    assert error.startswith("1 SQLMesh model failed")
+    assert "the new code" in error
+    assert fqn("marts.customers") not in error
+    assert "Nothing was due" not in logs(result, capfd)
 
 
 def test_a_model_that_was_left_out_because_it_is_not_planned_is_told_with_what_to_do(
@@ -157,9 +193,18 @@ def test_drift_between_environment_and_manifest_is_one_warning_that_names_the_mo
 
 def test_the_launchpad_options_reach_the_runner(make_resource: Make) -> None:
     launcher = FakeLauncher(messages=[finished()])
-    config = {"ops": {"sqlmesh_prod": {"config": {"ignore_cron": True, "start": "2026-01-01", "environment": "dev"}}}}
+    config = {"ops": {"sqlmesh_prod": {"config": {"ignore_cron": True, "skip_janitor": True, "start": "2026-01-01", "environment": "dev"}}}}
     assert run(make_resource(launcher, allowed_environments=["dev"]), run_config=config).success
-    assert launcher.requests[0].arguments == ["run", "--environment", "dev", "--start", "2026-01-01", "--ignore-cron"]
+    assert launcher.requests[0].arguments == ["run", "--environment", "dev", "--start", "2026-01-01", "--ignore-cron", "--skip-janitor"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "flag"), [("ignore_cron", "--ignore-cron"), ("skip_janitor", "--skip-janitor"), ("fetch_row_counts", "--row-counts")]
+)
+def test_the_resource_s_options_reach_the_runner(make_resource: Make, setting: str, flag: str) -> None:
+    launcher = FakeLauncher(messages=[finished()])
+    assert run(make_resource(launcher, **{setting: True})).success
+    assert launcher.requests[0].arguments == ["run", "--environment", "prod", flag]
 
 
 def test_an_environment_that_is_not_allowed_is_refused_before_anything_starts(make_resource: Make) -> None:
@@ -171,7 +216,7 @@ def test_an_environment_that_is_not_allowed_is_refused_before_anything_starts(ma
 
 
 def test_a_custom_asset_key_keeps_the_dependencies_between_models(make_resource: Make) -> None:
-    from dagster_sqlmesh_pipes import SQLMeshTranslator, sqlmesh_assets_factory  # noqa: PLC0415
+    from dagster_sqlmesh_pipes import SQLMeshTranslator  # noqa: PLC0415
 
     class Upper(SQLMeshTranslator):
         def get_asset_key(self, model: Any) -> dg.AssetKey:
@@ -188,6 +233,105 @@ def test_a_runner_is_labelled_with_what_it_must_have_to_itself(make_resource: Ma
     run(make_resource(launcher))
     run(make_resource(launcher, concurrency_limit=2))
     alone, shared = (request.labels for request in launcher.requests)
-    assert alone[EXCLUSIVE_LABEL] == "sqlmesh/duckdb/prod"
+    assert alone[EXCLUSIVE_LABEL] == "sqlmesh/duckdb"
     assert alone["dagster/step_key"] == "sqlmesh_prod"
     assert EXCLUSIVE_LABEL not in shared
+
+
+# Steps and runs.
+
+
+def echo(request: LaunchRequest) -> list[dict[str, Any]]:
+    """Say that everything that was asked for was run."""
+    models = (request.context["extras"] or {})["models"]
+    return [*(materialization(each["asset_key"]) for each in models.values()), finished()]
+
+
+def split_run(make_resource: Make, launcher: FakeLauncher, config: Any = None) -> dg.ExecuteInProcessResult:
+    """Run two models with an asset of somebody else between them."""
+
+    @dg.asset(key=["external", "shop", "raw", "between"], deps=[["shop", "staging", "first"]])
+    def between() -> None: ...
+
+    models = [model("staging.first"), model("marts.last", depends_on=[fqn("raw.between")])]
+    assets = sqlmesh_assets_factory(sqlmesh_resource=make_resource(launcher, models, allowed_environments=["dev"]))
+    ops = {name: {"config": options} for name, options in (config or {}).items()}
+    return dg.materialize([*assets, between], run_config={"ops": ops}, raise_on_error=False)
+
+
+def test_steps_of_one_run_have_the_same_options_whichever_was_given_them(make_resource: Make) -> None:
+    for step in ("sqlmesh_prod", "sqlmesh_prod_2"):
+        launcher = FakeLauncher(messages=echo)
+        result = split_run(make_resource, launcher, {step: {"ignore_cron": True}})
+        assert materialized(result) == ["shop/staging/first", "external/shop/raw/between", "shop/marts/last"]
+        assert [request.arguments[-1] for request in launcher.requests] == ["--ignore-cron", "--ignore-cron"]
+
+
+def test_different_options_for_steps_of_one_run_are_refused(make_resource: Make) -> None:
+    launcher = FakeLauncher(messages=echo)
+    result = split_run(make_resource, launcher, {"sqlmesh_prod": {"environment": "dev"}, "sqlmesh_prod_2": {"start": "2026-01-01"}})
+    assert "gives sqlmesh_prod and sqlmesh_prod_2 different options" in step_error(result)
+    assert launcher.requests == []
+
+
+def test_a_run_of_everything_leaves_out_what_is_not_planned_in_each_of_its_steps(make_resource: Make) -> None:
+    launcher = FakeLauncher(messages=echo)
+    split_run(make_resource, launcher)
+    assert [
+        ((request.context["extras"] or {})["selection"], (request.context["extras"] or {})["unplanned"]) for request in launcher.requests
+    ] == [
+        ("models", "skip"),
+        ("models", "skip"),
+    ]
+
+
+def test_assets_that_the_resource_does_not_know_fail_the_step_and_are_named(make_resource: Make) -> None:
+    launcher = FakeLauncher(messages=echo)
+    (assets,) = sqlmesh_assets_factory(sqlmesh_resource=make_resource(launcher))
+    assert isinstance(assets, dg.AssetsDefinition)
+    prefixed = assets.with_attributes(asset_key_replacements={key: key.with_prefix("wh") for key in assets.keys})
+    result = dg.materialize([prefixed], selection=[dg.AssetKey(["wh", "shop", "marts", "customers"])], raise_on_error=False)
+    assert "knows no model or audit for wh/shop/marts/customers. Give it the manifest and the translator" in step_error(result)
+    assert launcher.requests == []
+
+
+def test_checks_are_audited_although_the_models_beside_them_failed(make_resource: Make) -> None:
+    def says(request: LaunchRequest) -> list[dict[str, Any]]:
+        if request.arguments[0] == "audit":
+            return [check("shop/staging/events", "not_null", passed=True), finished()]
+        return [custom("model_failed", model=fqn("marts.orders"), error="boom"), finished("failed")]
+
+    selection = dg.AssetSelection.assets(["shop", "marts", "orders"]) | dg.AssetSelection.checks(
+        dg.AssetCheckKey(dg.AssetKey(["shop", "staging", "events"]), "not_null")
+    )
+    result = run(make_resource(FakeLauncher(messages=says)), selection=selection)
+    assert "1 SQLMesh model failed" in step_error(result)
+    assert [evaluation.passed for evaluation in result.get_asset_check_evaluations()] == [True]
+
+
+def test_results_of_another_environment_are_observations_and_nothing_downstream_runs(make_resource: Make) -> None:
+    said = [
+        materialization("shop/marts/orders", rows={"raw_value": 3, "type": "int"}),
+        check("shop/marts/orders", "positive", passed=False),
+    ]
+    resource = make_resource(FakeLauncher(messages=[*said, finished()]), allowed_environments=["dev"])
+
+    @dg.asset(deps=[["shop", "marts", "orders"]])
+    def downstream() -> None: ...
+
+    assets = [*sqlmesh_assets_factory(sqlmesh_resource=resource), downstream]
+    result = dg.materialize(assets, run_config={"ops": {"sqlmesh_prod": {"config": {"environment": "dev"}}}})
+    assert materialized(result) == []
+    assert result.get_asset_check_evaluations() == []
+    ran, audited = [event.asset_observation_data.asset_observation for event in result.get_asset_observation_events()]
+    assert ran.description == "Materialized in the environment dev."
+    assert {key: value.value for key, value in ran.metadata.items()} == {"sqlmesh/environment": "dev", "rows": 3}
+    assert audited.description == "Audit positive failed in the environment dev."
+    assert audited.metadata["audit_passed"].value is False
+
+
+@pytest.mark.parametrize("setting", ["environment", "gateway", "lock_key", "project_dir", "manifest_path"])
+def test_a_variable_that_is_not_set_is_named(make_resource: Make, setting: str) -> None:
+    resource = make_resource(FakeLauncher()).model_copy(update={setting: dg.EnvVar("WHERE_IT_IS")})
+    with pytest.raises(ConfigurationError, match="variable WHERE_IT_IS is not set"):
+        sqlmesh_adaptive_schedule_factory(sqlmesh_resource=resource)

@@ -1,6 +1,5 @@
-"""A model that takes the time it is told to, and writes down when it ended."""
+"""A model that does not end while a file is there, and says that it is at work by another."""
 
-import os
 import time
 import typing as t
 from datetime import datetime
@@ -12,7 +11,7 @@ from sqlmesh import ExecutionContext, model
 
 @model("late.slow", kind="FULL", cron="@daily", columns={"id": "int"}, depends_on=["late.middle"])
 def execute(context: ExecutionContext, start: datetime, end: datetime, execution_time: datetime, **kwargs: t.Any) -> pd.DataFrame:
-    time.sleep(float(os.environ.get("SECONDS_TO_SLEEP", "0")))
-    if "ENDED_AT" in os.environ:
-        Path(os.environ["ENDED_AT"]).write_text(str(time.time()))
+    Path("at_work").touch()
+    while Path("wait_here").exists():
+        time.sleep(0.05)
     return pd.DataFrame([{"id": 1}])
