@@ -9,6 +9,8 @@ export UV_SYSTEM_CERTS := 1
 export DAGSTER_HOME := $(CURDIR)/.dagster
 export SQLMESH_RUNNER := $(CURDIR)/.venv-runner/bin/sqlmesh-runner
 export SQLMESH__DISABLE_ANONYMIZED_ANALYTICS := true
+# Seconds after which a test has hung: it fails, and the others go on.
+export PYTEST_TIMEOUT := 600
 # Some machines forbid bytecode; every process would then compile SQLMesh again (2 s become 5).
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -38,7 +40,7 @@ test: setup  ## Run every test that needs no engine
 	.venv-runner/bin/pytest -q tests/unit/runner tests/integration/runner
 
 test-docker: setup  ## Run the tests that need a Docker engine
-	.venv/bin/pytest -q tests/acceptance/docker
+	PYTEST_TIMEOUT=1800 .venv/bin/pytest -q tests/acceptance/docker  # the first test builds the images
 
 test-matrix: setup  ## Run the runner's tests with every SQLMesh version it supports
 	UV=$(UV) tests/matrix.sh

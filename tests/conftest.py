@@ -1,7 +1,9 @@
 """Settings of all tests, in both environments."""
 
-from hypothesis import settings
+import signal
 
-# How long an example takes says nothing on a loaded machine; and a test must fail again when it is run again.
-settings.register_profile("default", deadline=None, derandomize=True, database=None)
-settings.load_profile("default")
+import profiles  # noqa: F401 - loads what is asked for
+
+# A shell has what it runs in the background ignore SIGINT, and all that this starts; but Dagster ends its log readers with it, and we our runners.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,4 +1,4 @@
-"""Write the golden manifest and streams again. Look at the difference before you commit it: the orchestrator must understand it."""
+"""Write the golden manifest, kinds and streams again. Look at the difference before you commit it: the orchestrator must understand it."""
 
 import json
 import shutil
@@ -8,6 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from contract.kinds import kinds
 from contract.streams import DIRECTORY, SCENARIOS, normalised, path_of
 from integration.runner.harness import PROJECTS, ProjectCopy, planned_orders
 
@@ -16,6 +17,7 @@ from sqlmesh_runner.manifest import build_manifest, dump
 
 def main(names: list[str]) -> None:
     (DIRECTORY / "manifest.json").write_text(dump(build_manifest(paths=[PROJECTS / "run_orders"], column_lineage=True)))
+    (DIRECTORY / "kinds.json").write_text(json.dumps(kinds(), indent=2) + "\n")
     with tempfile.TemporaryDirectory() as directory:
         planned = planned_orders(Path(directory))
         for name in names or SCENARIOS:

@@ -3,15 +3,18 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from patience import PATIENCE
 
 ROOT = Path(__file__).parents[3]
 PROJECTS = ROOT / "tests" / "projects"
@@ -84,19 +87,19 @@ class Run:
         """The run's log, a line an entry."""
         return "\n".join(entry.user_message for entry in self.logs)
 
-    def stored_at(self, name: str) -> list[float]:
-        """When the materialization and the check evaluations of an asset were stored, in seconds since the epoch."""
+    def stored_at(self, *names: str) -> list[float]:
+        """When the materializations and the check evaluations of assets were stored, in seconds since the epoch."""
         times = []
         for entry in self.logs:
             event = entry.dagster_event
             if event is None:
                 continue
             materialization = entry.asset_materialization
-            if materialization is not None and materialization.asset_key.path[-1] == name:
+            if materialization is not None and materialization.asset_key.path[-1] in names:
                 times.append(entry.timestamp)
             if (
                 event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION
-                and event.asset_check_evaluation_data.asset_key.path[-1] == name
+                and event.asset_check_evaluation_data.asset_key.path[-1] in names
             ):
                 times.append(entry.timestamp)
         return times
@@ -154,6 +157,7 @@ class Deployment:
         return {
             **inherited,
             "DAGSTER_HOME": str(self.home),
+            "DAGSTER_DISABLE_TELEMETRY": "yes",
             "SQLMESH_RUNNER": str(RUNNER_BIN / "sqlmesh-runner"),
             "SQLMESH__DISABLE_ANONYMIZED_ANALYTICS": "true",
             **self.env,
@@ -162,7 +166,19 @@ class Deployment:
     def execute(self, *, job: str = "__ASSET_JOB", config: Mapping[str, Any] | None = None) -> Run:
         """Run a job with the default executor, as `dagster job execute` does: run worker, step process, runner."""
         command = ["job", "execute", "-f", str(self.definitions), "-j", job]
-        return self._dagster([*command, *self._config_file(config)])
+        return self._dagster([*command, *self.config_file(config)])
+
+    @contextmanager
+    def executing(self, *, config: Mapping[str, Any] | None = None) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+        """Run everything in the background. Gives the process and its output's file."""
+        output = self.root / "execute.log"
+        with output.open("w") as log:
+            command = ["dagster", "job", "execute", "-f", str(self.definitions), "-j", "__ASSET_JOB", *self.config_file(config)]
+            process = self.popen(*command, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            yield process, output
+        finally:
+            kill_group(process)
 
     def materialize(self, select: str, *, config: Mapping[str, Any] | None = None) -> Run:
         """Materialize a selection of assets with `dagster asset materialize`."""
@@ -195,12 +211,12 @@ class Deployment:
             return Run(record.dagster_run.status.value, instance.all_logs(record.dagster_run.run_id), output)
 
     def _dagster(self, arguments: Sequence[str]) -> Run:
-        done = subprocess.run(
-            [str(self.python / "dagster"), *arguments], env=self.environ(), cwd=self.root, capture_output=True, text=True, check=False
-        )
+        command = [str(self.python / "dagster"), *arguments]
+        done = subprocess.run(command, env=self.environ(), cwd=self.root, capture_output=True, text=True, check=False, timeout=PATIENCE)
         return self.last_run(done.stdout + done.stderr)
 
-    def _config_file(self, config: Mapping[str, Any] | None) -> list[str]:
+    def config_file(self, config: Mapping[str, Any] | None) -> list[str]:
+        """Write a run's config, and give the option that names it."""
         if not config:
             return []
         path = self.root / "run_config.yaml"
@@ -226,6 +242,13 @@ def processes_with(text: str) -> Iterator[int]:
                 yield int(path.name)
 
 
+def kill_group(process: subprocess.Popen[str]) -> None:
+    """Kill a process that has a group of its own with all that it started in it."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
 def _op_config(config: Mapping[str, Any]) -> dict[str, Any]:
     return {"ops": {"sqlmesh_prod": {"config": dict(config)}}}
 
@@ -235,6 +258,6 @@ def _json(config: Mapping[str, Any]) -> str:
 
 
 def _run(command: Sequence[str], **options: Any) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE, **options)
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
     return str(done.stdout)

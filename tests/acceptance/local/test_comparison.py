@@ -185,10 +185,23 @@ def test_what_failed_is_what_was_meant_to(damaged: Told, repaired: Told) -> None
         ("whole", "not_null"): 2,
         ("words", "unique_values"): 1,
         ("no_debts", "no_debts"): 1,
+        ("no_refunds", "no_refunds"): 3,
+        ("numbers_only", "numbers_only"): 1,
     }
-    assert damaged[0].audited == {"orders": 2, "by_key": 1, "unmanaged": 1, "from_python": 1, "whole": 3, "no_debts": 1}
+    standalone = {"no_debts": 1, "no_refunds": 1, "numbers_only": 1}
+    assert damaged[0].audited == {"orders": 2, "by_key": 1, "unmanaged": 1, "from_python": 1, "whole": 3, **standalone}
     assert repaired[0].failed == {"words"}
     assert damaged[0].rows != repaired[0].rows
+
+
+def test_a_standalone_audit_that_reads_no_model_is_an_observation_of_the_external_asset_also_behind_an_embedded_model(
+    damaged: Told,
+) -> None:
+    _, _, run = damaged
+    told = {values(each)["audit_name"]: each.asset_key.to_user_string() for each in observations(run)}
+    assert told["no_refunds"] == "external/told/raw/orders"
+    assert told["numbers_only"] == "external/told/raw/words"
+    assert ("whole", "no_debts") in run.checks
 
 
 def test_assets_are_materialized_as_far_as_sqlmesh_got(damaged: Told, repaired: Told) -> None:

@@ -12,7 +12,7 @@ from acceptance.local.told import RUN_AT, deploy_told, recorded_until, sql, valu
 
 MODELS = {
     "after_cast", "after_restated", "after_waiting", "by_hand", "casted", "daily", "daily_view",
-    "elsewhere", "from_python", "leaf", "orders", "restated", "softly", "waiting",
+    "elsewhere", "fragile", "from_python", "leaf", "orders", "restated", "softly", "waiting",
 }  # fmt: skip
 
 EIGHT = ("orders", "daily", "daily_view", "softly", "from_python", "by_hand", "casted", "after_cast")
@@ -43,6 +43,7 @@ def test_a_bad_cast_fails_its_model_and_its_downstream_is_skipped_and_neither_is
     assert not {"casted", "after_cast"} & set(broken.materialized)
     assert "Could not convert string 'many' to INT32" in broken.error
     assert "models/casted.sql" in broken.error
+    assert '"number" AS INT' in broken.error.partition("models/casted.sql")[2].partition("query: ")[2].splitlines()[0]
     assert '"told"."told"."after_cast" was skipped: it depends on "told"."told"."casted".' in broken.messages
 
 
@@ -63,6 +64,14 @@ def test_a_failing_audit_that_does_not_block_is_a_warning_on_a_materialized_asse
     assert '"told"."told"."orders"' not in broken.error
 
 
+def test_an_audit_that_can_not_be_asked_is_a_failed_check_with_the_error_and_its_model_is_not_materialized(broken: Run) -> None:
+    check = broken.checks["fragile", "are_numbers"]
+    assert (check.passed, check.severity.value) == (False, "ERROR"), "though it does not block where it finds rows"
+    assert "Could not convert string 'many' to INT32" in values(check)["audit_error"]
+    assert '"told"."told"."fragile" (models/fragile.sql): its audit are_numbers failed' in broken.error
+    assert "fragile" not in broken.materialized
+
+
 def test_blocking_false_in_the_models_audit_call_counts(broken: Run) -> None:
     check = broken.checks["softly", "unique_values"]
     assert (check.passed, check.severity.value, values(check)["audit_blocking"]) == (False, "WARN", False)
@@ -77,7 +86,7 @@ def test_two_uses_of_one_audit_are_two_checks_with_a_verdict_each(broken: Run) -
 
 def test_an_asset_is_materialized_if_and_only_if_sqlmesh_recorded_its_interval(broken: Run, deployment: Deployment) -> None:
     recorded = {name for name, until in recorded_until(deployment.project).items() if until == "2026-01-05"}
-    assert set(broken.materialized) == recorded & MODELS == MODELS - {"casted", "after_cast", "leaf"}
+    assert set(broken.materialized) == recorded & MODELS == MODELS - {"casted", "after_cast", "fragile", "leaf"}
 
 
 def test_external_models_can_not_be_materialized(broken: Run, deployment: Deployment) -> None:

@@ -36,9 +36,12 @@ def test_the_demo_runs_with_dagster_dbt_beside_the_orchestrator(tmp_path: Path) 
     # dagster-dbt brings a compiled sqlglot, beside which `import sqlmesh` fails. Here it does not have to be imported.
     uv = shutil.which("uv") or str(ROOT / ".uv" / "bin" / "uv")
     environment = tmp_path / "with-dbt"
-    install = [uv, "pip", "install", "--quiet", "--python", str(environment), "dagster-dbt", "duckdb<2", "-e", str(ROOT / "orchestrator")]
     subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, str(environment)], check=True)
-    subprocess.run(install, check=True)
+    locked = [uv, "export", "--quiet", "--frozen", "--package", "dagster-sqlmesh-pipes", "--no-emit-workspace", "--no-hashes"]
+    constraints = tmp_path / "constraints.txt"
+    constraints.write_text(subprocess.run(locked, cwd=ROOT, check=True, capture_output=True, text=True).stdout)
+    install = [uv, "pip", "install", "--quiet", "--python", str(environment), "--constraints", str(constraints)]
+    subprocess.run([*install, "dagster-dbt", "duckdb", "-e", str(ROOT / "orchestrator")], check=True)
     python = environment / "bin" / "python"
     assert importable(python, "dagster_dbt, dagster_sqlmesh_pipes")
     left_out = shutil.ignore_patterns("*.db*", ".cache", ".sqlmesh-pipes", "logs", "__pycache__")

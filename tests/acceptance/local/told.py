@@ -15,22 +15,24 @@ RUN_AT = "2026-01-05 00:00:00"
 
 def planned_at_a_fixed_time(name: str, tmp_path_factory: pytest.TempPathFactory, *, database: str = "told.duckdb") -> Path:
     """Fill a project's raw tables and plan it, once a session."""
-    root = tmp_path_factory.getbasetemp() / "planned"
-    project = root / name
-    if not project.exists():
-        root.mkdir(exist_ok=True)
-        shutil.copytree(PROJECTS / name, project)
-        sql(project / database, (project / "raw.sql").read_text())
+    planned = tmp_path_factory.getbasetemp() / "planned" / name
+    if not planned.exists():
+        root = tmp_path_factory.mktemp(name)
+        project = Path(shutil.copytree(PROJECTS / name, root / name))
+        if (project / "raw.sql").exists():
+            sql(project / database, (project / "raw.sql").read_text())
         deployment = Deployment(root=root, project=project)
         deployment.sqlmesh("plan", "--auto-apply", "--no-prompts", "--skip-tests", "--execution-time", PLANNED_AT)
-    return project
+        planned.parent.mkdir(exist_ok=True)
+        project.rename(planned)  # a plan that fails leaves nothing there
+    return planned
 
 
-def deploy_told(name: str, tmp_path_factory: pytest.TempPathFactory, **settings: Any) -> Deployment:
+def deploy_told(name: str, tmp_path_factory: pytest.TempPathFactory, *, env: dict[str, str] | None = None, **settings: Any) -> Deployment:
     """Deploy a copy of a planned project."""
     planned = planned_at_a_fixed_time(name, tmp_path_factory)
     root = tmp_path_factory.mktemp(name)
-    deployment = Deployment(root=root, project=copy_of(planned, root / name))
+    deployment = Deployment(root=root, project=copy_of(planned, root / name), env=env or {})
     deployment.write(**settings)
     return deployment
 

@@ -3,14 +3,15 @@
 import json
 import signal
 import socket
+import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
-from acceptance.local.conftest import wait_until
-from acceptance.local.deployment import Deployment
+from acceptance.local.deployment import Deployment, kill_group
+from patience import wait_until
 
 LAUNCH = """
 mutation($selector: JobOrPipelineSelector!, $config: RunConfigData) {
@@ -56,15 +57,24 @@ class Webserver:
 
 @contextmanager
 def webserver(deployment: Deployment) -> Iterator[Webserver]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with (deployment.root / "dev.log").open("w") as log:
+    with _reserved_port() as port, (deployment.root / "dev.log").open("w") as log:
         process = deployment.popen("dagster", "dev", "-f", str(deployment.definitions), "-p", str(port), stdout=log, stderr=log)
-    try:
-        server = Webserver(deployment, port)
-        wait_until(server.is_up, timeout=120)
-        yield server
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(timeout=60)
+        try:
+            server = Webserver(deployment, port)
+            wait_until(lambda: server.is_up() or process.poll() is not None, "the webserver answers")
+            assert process.poll() is None, (deployment.root / "dev.log").read_text()
+            yield server
+        finally:
+            with suppress(subprocess.TimeoutExpired):
+                process.send_signal(signal.SIGINT)
+                process.wait(timeout=60)
+            kill_group(process)
+
+
+@contextmanager
+def _reserved_port() -> Iterator[int]:
+    """Give a free port, which stays bound here: nobody gets it by chance, and a server that sets SO_REUSEADDR may listen on it."""
+    with socket.socket() as reserved:
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reserved.bind(("127.0.0.1", 0))
+        yield reserved.getsockname()[1]

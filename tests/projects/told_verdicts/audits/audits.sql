@@ -11,3 +11,10 @@ AUDIT (
 );
 
 SELECT 1;
+
+AUDIT (
+  name are_numbers,
+  blocking false
+);
+
+SELECT * FROM @this_model WHERE CAST(number AS INT) IS NULL;

@@ -1,0 +1,19 @@
+"""What SQLMesh answers to the `is_…` questions about its model kinds; the orchestrator's `ModelKind` must answer the same."""
+
+from types import SimpleNamespace
+from typing import Any
+
+from sqlmesh.core.model.kind import ModelKindMixin, ModelKindName
+
+__all__ = ["QUESTIONS", "kinds"]
+
+QUESTIONS = sorted(name for name, value in vars(ModelKindMixin).items() if name.startswith("is_") and isinstance(value, property))
+
+
+def kinds() -> dict[str, list[str]]:
+    """Give the questions that each kind's answer is yes to."""
+    return {kind.value: [question for question in QUESTIONS if getattr(_asked(kind), question)] for kind in ModelKindName}
+
+
+def _asked(kind: ModelKindName) -> Any:
+    return type("Asked", (ModelKindMixin, SimpleNamespace), {"model_kind_name": kind})()
