@@ -114,6 +114,9 @@ def leave_unfinished(deployment: Deployment) -> None:
     tick = last_tick(deployment)
     with deployment.instance() as instance:
         instance.update_tick(tick.with_status(type(tick.status).STARTED))
+        (state,) = instance.all_instigator_state()  # it has not noted that it came past the tick either
+        data: Any = state.instigator_data
+        instance.update_instigator_state(state.with_data(data._replace(last_iteration_timestamp=tick.timestamp)))
 
 
 def ended(deployment: Deployment, run_id: str, expected: dg.DagsterRunStatus) -> Run:
