@@ -53,7 +53,7 @@ _KEEP_ALL = {"mode": "blocking", "max-size": "1p", "max-file": "1", "compress": 
 
 _SOMEBODYS = (
     "Container %s of run %s has the same %s to itself, and this Dagster instance does not know that run to be over: it is left at work. "
-    "SQLMesh has no lock on a run, and two at once double rows: let one instance run an environment. Other projects that only share "
+    "SQLMesh has no lock on a run, and two at once double rows: let one instance run a project. Others that only share "
     "the name need a lock_key of their own."
 )
 
@@ -181,7 +181,7 @@ class DockerLauncher(Launcher):
         return container
 
     def _stop_leftovers(self, client: docker.DockerClient, request: LaunchRequest) -> None:
-        """Stop what a dead step left at work on the same, because two runners on one environment double rows.
+        """Stop what a dead step left at work on the same, because two runners on one state double rows.
 
         That is: a container of a run that is over, with the same `EXCLUSIVE_LABEL`; and one of this run, with that label or of an earlier attempt
         at this very step. Whatever else has the label may be at work for another Dagster instance on the same engine.
