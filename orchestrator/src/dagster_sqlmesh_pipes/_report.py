@@ -67,6 +67,9 @@ class RunReport:
             self._log.info(f"{payload['model']} was skipped: {_skip_reason(payload)}.")
 
     def _on_model_failed(self, payload: Mapping[str, Any]) -> None:
+        model = self._manifest.models.get(payload["model"])
+        if model and not payload.get("path"):  # SQLMesh has it from a cache of its own, which a container begins without
+            payload = {**payload, "path": model.path}
         self._failed[payload["model"]] = payload
         self._log.error(_failure(payload))
 

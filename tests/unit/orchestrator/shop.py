@@ -43,7 +43,12 @@ def manifest(models: Sequence[dict[str, Any]], **other: Any) -> dict[str, Any]:
 
 SHOP = [
     model("staging.events", depends_on=[fqn("raw.events")], audits=[audit("not_null")]),
-    model("marts.orders", depends_on=[fqn("staging.events")], audits=[audit("not_null"), audit("positive", blocking=False)]),
+    model(
+        "marts.orders",
+        path="models/orders.sql",
+        depends_on=[fqn("staging.events")],
+        audits=[audit("not_null"), audit("positive", blocking=False)],
+    ),
     model("marts.customers", depends_on=[fqn("staging.events")]),
 ]
 

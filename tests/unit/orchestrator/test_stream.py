@@ -59,15 +59,16 @@ def test_a_run_in_which_nothing_was_due_materializes_nothing_and_succeeds(make_r
     assert materialized(result) == []
 
 
-def test_a_failed_model_fails_the_step_after_everything_else_was_stored(make_resource: Make) -> None:
-    failed = custom("model_failed", model=fqn("marts.orders"), error="Conversion Error: 'x' is no number", path="models/orders.sql")
+@pytest.mark.parametrize(("told", "shown"), [("models/planned.sql", "models/planned.sql"), (None, "models/orders.sql")])
+def test_a_failed_model_fails_the_step_after_everything_else_was_stored(make_resource: Make, told: str | None, shown: str) -> None:
+    failed = custom("model_failed", model=fqn("marts.orders"), error="Conversion Error: 'x' is no number", path=told)
     skipped = custom("model_skipped", model=fqn("marts.customers"), reason="upstream_failed", upstream=[fqn("marts.orders")])
     launcher = FakeLauncher(messages=[failed, materialization("shop/staging/events"), skipped, finished("failed")], exit=Exit(code=1))
     result = run(make_resource(launcher))
     assert not result.success
     assert materialized(result) == ["shop/staging/events"]
     error = step_error(result)
-    assert '"shop"."marts"."orders" (models/orders.sql): Conversion Error: \'x\' is no number' in error
+    assert f'"shop"."marts"."orders" ({shown}): Conversion Error: \'x\' is no number' in error
     assert '"shop"."marts"."customers": it depends on "shop"."marts"."orders"' in error
 
 
