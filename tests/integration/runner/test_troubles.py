@@ -114,6 +114,7 @@ def test_code_that_exits_fails_its_model_and_the_run_in_words(troubles: ProjectC
     assert asset_key(QUITS) not in run.materialized
 
 
+@pytest.mark.skipif(SQLMESH < (0, 200), reason="SQLMesh told what had failed after that statement then")
 def test_a_statement_after_all_that_fails_takes_no_model_s_reason_away(troubles: ProjectCopy) -> None:
     (troubles.path / "farewell_fails").touch()
 
