@@ -170,9 +170,11 @@ def _columns(model: Model) -> list[ColumnEntry]:
 def _audits(model: Model) -> list[AuditEntry]:
     """Describe a model's audits in their order; of identical uses the first, or the first that blocks."""
     entries: dict[str, AuditEntry] = {}
+    # For models by time range, SQLMesh has an audit read a batch's interval. Here there is none to name.
+    whole = model.copy(update={"kind": FullKind()})
     for audit, args in model.audits_with_args:
         identifier = audit_id(audit.name, args)
-        entry = _audit(model, audit, args, identifier)
+        entry = _audit(whole, audit, args, identifier)
         if identifier not in entries or (entry["blocking"] and not entries[identifier]["blocking"]):
             entries[identifier] = entry
     return list(entries.values())
@@ -181,8 +183,6 @@ def _audits(model: Model) -> list[AuditEntry]:
 def _audit(model: Model, audit: Audit, args: Mapping[str, exp.Expression], identifier: str) -> AuditEntry:
     own_blocking = args.get("blocking")
     others = {name: value for name, value in args.items() if name != "blocking"}
-    # For models by time range, SQLMesh has the audit read a batch's interval. Here there is none to name.
-    whole = model.copy(update={"kind": FullKind()})
     return {
         "id": identifier,
         "name": audit.name,
@@ -190,7 +190,7 @@ def _audit(model: Model, audit: Audit, args: Mapping[str, exp.Expression], ident
         # As SnapshotEvaluator._audit decides it.
         "blocking": own_blocking == exp.true() if own_blocking else audit.blocking,
         "skip": audit.skip,
-        "query": _query(lambda: whole.render_audit_query(audit, **others), written=audit, of=audit.name, dialect=model.dialect),
+        "query": _query(lambda: model.render_audit_query(audit, **others), written=audit, of=audit.name, dialect=model.dialect),
         "dialect": audit.dialect or model.dialect,
         "description": getattr(audit, "description", None) or None,
     }
