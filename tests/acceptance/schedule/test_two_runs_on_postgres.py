@@ -63,28 +63,27 @@ def waiting_messages(deployment: Deployment) -> list[str]:
         return [log.message for run_id in run_ids for log in instance.all_logs(run_id) if "Waiting for run" in log.message]
 
 
-@pytest.mark.parametrize("storage", ["sqlite", "postgres"])
-def test_of_two_runs_at_once_one_waits_and_every_row_is_there_once(tmp_path: Path, database: Database, storage: str) -> None:
-    deployment = deployed(tmp_path, database, storage=storage)
+def take_turns(deployment: Deployment, database: Database, *, environments: tuple[str, str]) -> None:
+    """Start two runs at once, and see one wait for the other, and every row be there once."""
     planned, _ = database.ask(ROWS)
-    with two_runs(deployment, database):
+    with two_runs(deployment, database, environments=environments):
         wait_until(database.waiting, "a model waits at the lock")
         wait_until(lambda: waiting_messages(deployment), "the other run says that it waits")
         assert database.waiting() == 1
     rows, days = database.ask(ROWS)
     assert rows == days > planned
+
+
+@pytest.mark.parametrize("storage", ["sqlite", "postgres"])
+def test_of_two_runs_at_once_one_waits_and_every_row_is_there_once(tmp_path: Path, database: Database, storage: str) -> None:
+    deployment = deployed(tmp_path, database, storage=storage)
+    take_turns(deployment, database, environments=("prod", "prod"))
 
 
 def test_runs_on_two_environments_take_turns_because_what_is_the_same_in_both_is_one_table(tmp_path: Path, database: Database) -> None:
     deployment = deployed(tmp_path, database, storage="sqlite", allowed_environments=["staging"])
     deployment.sqlmesh("plan", "staging", "--include-unmodified", "--auto-apply", "--no-prompts", "--execution-time", "2026-01-05")
-    planned, _ = database.ask(ROWS)
-    with two_runs(deployment, database, environments=("prod", "staging")):
-        wait_until(database.waiting, "a model waits at the lock")
-        wait_until(lambda: waiting_messages(deployment), "the other run says that it waits")
-        assert database.waiting() == 1
-    rows, days = database.ask(ROWS)
-    assert rows == days > planned
+    take_turns(deployment, database, environments=("prod", "staging"))
 
 
 def test_two_runs_that_are_let_in_at_once_double_the_rows(tmp_path: Path, database: Database) -> None:
