@@ -11,10 +11,12 @@ export SQLMESH_RUNNER := $(CURDIR)/.venv-runner/bin/sqlmesh-runner
 export SQLMESH__DISABLE_ANONYMIZED_ANALYTICS := true
 # Seconds after which a test has hung: it fails, and the others go on.
 export PYTEST_TIMEOUT := 600
+# The longest tests come first, and a worker that has none left takes another's.
+PARALLEL := -n auto --dist worksteal
 # Some machines forbid bytecode; every process would then compile SQLMesh again (2 s become 5).
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo ui test test-docker test-matrix check format bench clean
+.PHONY: help setup demo ui test test-docker test-kubernetes test-matrix test-beside golden reference docs build check format bench clean
 
 help:  ## Show what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -36,24 +38,53 @@ ui: setup  ## Open the example in Dagster's UI on http://localhost:3000
 	.venv/bin/dagster dev -f examples/shop/definitions.py
 
 test: setup  ## Run every test that needs no engine
-	.venv/bin/pytest -q tests/unit/orchestrator tests/acceptance/local tests/acceptance/schedule
-	.venv-runner/bin/pytest -q tests/unit/runner tests/integration/runner
+	.venv/bin/pytest -q $(PARALLEL) tests/acceptance/schedule tests/acceptance/local tests/unit/orchestrator
+	.venv-runner/bin/pytest -q $(PARALLEL) tests/integration/runner tests/unit/runner
 
 test-docker: setup  ## Run the tests that need a Docker engine
 	PYTEST_TIMEOUT=1800 .venv/bin/pytest -q tests/acceptance/docker  # the first test builds the images
 
+test-kubernetes: setup  ## Run the tests that need a cluster: KUBECONFIG's
+	PYTEST_TIMEOUT=1800 .venv/bin/pytest -q -n 2 --dist loadfile tests/acceptance/kubernetes --ignore tests/acceptance/kubernetes/test_restarts.py
+	PYTEST_TIMEOUT=1800 .venv/bin/pytest -q tests/acceptance/kubernetes/test_restarts.py  # of the API server: by themselves
+
 test-matrix: setup  ## Run the runner's tests with every SQLMesh version it supports
 	UV=$(UV) tests/matrix.sh
 
-check: setup  ## Check style and types
+test-beside: setup  ## Run the example with dagster-dlt and dagster-dbt
+	UV=$(UV) tests/beside.sh
+
+golden: setup  ## Write the golden manifest and streams of tests/contract; read the difference
+	.venv-runner/bin/python tests/contract/generate.py
+	git diff --stat tests/contract
+
+check: setup  ## Check style, layers and types
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+	PYTHONPATH=runner/src .venv/bin/lint-imports
 	.venv/bin/mypy orchestrator/src tests/unit/orchestrator tests/acceptance tests/typing
 	.venv-runner/bin/mypy runner/src tests/unit/runner tests/integration/runner
+	.venv/bin/python tests/documentation.py .mypy_cache/documentation
+	.venv/bin/mypy .mypy_cache/documentation
+	.venv/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*
+	.venv/bin/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/*
+	.venv/bin/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yaml
+	.venv/bin/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml
 
 format: setup  ## Format the code
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
+
+reference: setup  ## Write the reference pages of options and command line
+	.venv/bin/python docs/generate_options.py
+	.venv-runner/bin/python docs/generate_cli.py
+
+docs: $(filter .uv/bin/uv,$(UV))  ## Build the documentation into site/; every warning fails
+	UV_PROJECT_ENVIRONMENT=.venv-docs $(UV) sync --quiet --locked --only-group docs
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
+
+build: setup  ## Build both packages, and follow the quickstart and the demo with them
+	UV=$(UV) tests/packages.sh dist
 
 bench: setup  ## Measure, side by side in one run
 	.venv/bin/python benchmarks/run.py
