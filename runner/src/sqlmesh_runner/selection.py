@@ -1,116 +1,182 @@
-"""What a run was asked for, by Dagster (Pipes extras) or on the command line, by SQLMesh's names only."""
+"""What a run was asked for: by Dagster in the Pipes extras, or on the command line."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
 from sqlmesh_runner import PROTOCOL_VERSION
 from sqlmesh_runner.errors import ConfigurationError, NotPlannedError
 
-__all__ = ["Selection", "listed"]
+__all__ = ["Selection", "list_names"]
 
-_LISTED = 20  # names in one message
+_NAMES_PER_MESSAGE: Final = 20
+_SELECTOR_CHARACTERS: Final = frozenset("*:+&|^() ")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """The models and standalone audits to run, or None for all that the environment holds, and the audits to run alone.
-
-    `audits` maps FQNs to audit ids; None as its value means all audits of that model. `named` are the names that were given, also where
-    all is to be run; `externals` are EXTERNAL models whose audits guard those, run too where they are held. What the environment does not hold of them is an error, or with `skip_unplanned` left out: then it is in `unplanned`.
-    """
+    """The selected models and audits, by SQLMesh's names."""
 
     models: frozenset[str] | None = None
+    """Models and standalone audits to run; None: everything in the environment."""
     audits: Mapping[str, frozenset[str] | None] = field(default_factory=dict)
+    """For `audit`: audit ids by FQN; None: all audits of that model."""
     named: frozenset[str] = frozenset()
+    """Every name that was given, also where everything is to be run."""
     externals: frozenset[str] = frozenset()
+    """EXTERNAL models whose audits guard the others. Run where the environment has them."""
+    has_selectors: bool = False
+    """Whether names may be SQLMesh's selectors: the command line's may, Dagster's may not."""
     skip_unplanned: bool = False
+    """Leave out names that the environment does not have, into `unplanned`; else an error."""
     unplanned: tuple[str, ...] = ()
+    adopt: bool = False
+    """Report what is recorded of the models that the run leaves alone."""
 
     @classmethod
     def from_names(cls, names: Collection[str] | None) -> "Selection":
-        """Select by the command line's `--select`."""
+        """Return the selection of the command line's `--select`."""
         if not names:
             return cls()
-        return cls(models=frozenset(names), audits=dict.fromkeys(names))
+        return cls(models=frozenset(names), audits=dict.fromkeys(names), has_selectors=True)
 
     @classmethod
     def from_extras(cls, extras: Mapping[str, Any]) -> "Selection":
-        """Select what Dagster selected.
+        """Return Dagster's selection.
 
         Raises:
-            ConfigurationError: the extras are of a protocol version that this runner does not speak.
+            ConfigurationError: the runner does not support the extras' protocol version.
         """
-        version = extras.get("protocol_version", PROTOCOL_VERSION)
-        if version != PROTOCOL_VERSION:
-            upgrade = "sqlmesh-runner" if version > PROTOCOL_VERSION else "dagster-sqlmesh-pipes"
-            msg = f"The orchestrator speaks protocol version {version}, this runner version {PROTOCOL_VERSION}. Upgrade {upgrade}."
-            raise ConfigurationError(msg)
+        _require_protocol(extras.get("protocol_version", PROTOCOL_VERSION))
         models: Mapping[str, Any] = extras.get("models") or {}
         standalone: Mapping[str, Any] = extras.get("standalone_audits") or {}
-        audits: dict[str, frozenset[str] | None] = {fqn: frozenset(model["checks"]) for fqn, model in models.items() if model.get("checks")}
-        audits |= dict.fromkeys(standalone)
+        named = frozenset({*models, *standalone})
+        audits: dict[str, frozenset[str] | None] = {
+            fqn: frozenset(model["checks"]) for fqn, model in models.items() if model.get("checks")
+        }
         return cls(
-            models=frozenset({*models, *standalone}) if extras.get("selection") == "models" else None,
-            audits=audits,
-            named=frozenset({*models, *standalone}),
+            models=named if extras.get("selection") == "models" else None,
+            audits={**audits, **dict.fromkeys(standalone)},
+            named=named,
             externals=frozenset(extras.get("externals") or {}),
             skip_unplanned=extras.get("unplanned") == "skip",
+            adopt=bool(extras.get("adopt")),
         )
 
-    def resolved(self, held: Iterable[str], *, environment: str) -> "Selection":
-        """Check the selection against what the environment holds, and spell names as SQLMesh does.
+    def expanded(
+        self, planned: Iterable[str], select: Callable[[str], Collection[str]], *, environment: str
+    ) -> "Selection":
+        """Return the selection with the names that its selectors match.
+
+        What is the name of a model in the environment is never taken for a selector.
+
+        Args:
+            planned: the names that the environment has.
+            select: returns the names that a selector matches.
+            environment: for messages.
+
+        Raises:
+            ConfigurationError: a selector matches nothing, and `skip_unplanned` is not set.
+        """
+        if not self.has_selectors:
+            return self
+        fqns = _by_plain_name(planned)
+        names: set[str] = set()
+        for text in self.models or ():
+            if _SELECTOR_CHARACTERS.isdisjoint(text) or _find(text, fqns):
+                names.add(text)
+                continue
+            matched = select(text)
+            if not matched and not self.skip_unplanned:
+                msg = (
+                    f"The selector '{text}' matches no model of environment '{environment}'. Check "
+                    "its names and tags."
+                )
+                raise ConfigurationError(msg)
+            names.update(matched)
+        return replace(self, models=frozenset(names), audits=dict.fromkeys(names))
+
+    def resolved(self, planned: Iterable[str], *, environment: str) -> "Selection":
+        """Return the selection with the names that the environment has for what is selected.
 
         Raises:
             ConfigurationError: a name may mean several models.
-            NotPlannedError: the environment does not hold one of them, and they are not to be left out.
+            NotPlannedError: the environment lacks one, and `skip_unplanned` is not set.
         """
-        by_plain_name = {name.replace('"', ""): name for name in held}
-        spelled = {name: _spelled(name, by_plain_name) for name in self._looked_for()}
-        unknown = sorted(name for name, found in spelled.items() if found is None)
+        fqns = _by_plain_name(planned)
+        found = {name: _find(name, fqns) for name in self._required_names()}
+        unknown = sorted(name for name, fqn in found.items() if fqn is None)
         if unknown and not self.skip_unplanned:
             msg = (
-                f"Environment '{environment}' does not hold {listed(unknown)}. What is selected must have been promoted there: run "
-                f"`sqlmesh plan {environment}`, or make the manifest again if it was removed from the project."
+                f"Environment '{environment}' does not hold {list_names(unknown)}. What is "
+                f"selected must be promoted there: run `sqlmesh plan {environment}`, or make the "
+                "manifest again if it was removed from the project."
             )
             raise NotPlannedError(msg)
-        names = {name: found for name, found in spelled.items() if found is not None}
-        guards = {by_plain_name[name.replace('"', "")] for name in self.externals if name.replace('"', "") in by_plain_name}
+        known = {name: fqn for name, fqn in found.items() if fqn is not None}
         return Selection(
-            models=None if self.models is None else frozenset({*(names[name] for name in self.models if name in names), *guards}),
-            audits={names[name]: ids for name, ids in self.audits.items() if name in names},
+            models=None if self.models is None else self._models(known, fqns),
+            audits={known[name]: ids for name, ids in self.audits.items() if name in known},
             unplanned=tuple(unknown),
+            adopt=self.adopt,
         )
 
-    def left_out(self, environment: str) -> str:
-        """Say what was left out because the environment does not hold it, and what to do about it."""
+    def _required_names(self) -> set[str]:
+        selected = {*(self.models or ()), *self.audits}
+        return selected | self.named if self.skip_unplanned else selected
+
+    def _models(self, known: Mapping[str, str], fqns: Mapping[str, str]) -> frozenset[str]:
+        externals = [fqns.get(name.replace('"', "")) for name in self.externals]
+        models = [known.get(name) for name in self.models or ()]
+        return frozenset(fqn for fqn in [*models, *externals] if fqn is not None)
+
+    def unplanned_message(self, environment: str) -> str:
+        """Return which names were left out, why, and what to do."""
         return (
-            f"Environment '{environment}' does not hold {listed(self.unplanned)}: left out. Run `sqlmesh plan {environment}` to have it run, "
-            "or make the manifest again if it was removed from the project."
+            f"Environment '{environment}' does not hold {list_names(self.unplanned)}: left out. "
+            f"Run `sqlmesh plan {environment}` to have it run, or make the manifest again if it "
+            "was removed from the project."
         )
 
-    def _looked_for(self) -> set[str]:
-        asked = {*(self.models or ()), *self.audits}
-        return asked | self.named if self.skip_unplanned else asked
+
+def _require_protocol(version: int) -> None:
+    if version == PROTOCOL_VERSION:
+        return
+    older = "sqlmesh-runner" if version > PROTOCOL_VERSION else "dagster-sqlmesh-pipes"
+    msg = (
+        f"The orchestrator has protocol version {version}, this runner version "
+        f"{PROTOCOL_VERSION}. Upgrade {older}."
+    )
+    raise ConfigurationError(msg)
 
 
-def _spelled(name: str, held: Mapping[str, str]) -> str | None:
-    """Find what is held by its FQN, with its quotes or without them, or as a model's file has it: without the catalog, in any case.
+def _by_plain_name(fqns: Iterable[str]) -> dict[str, str]:
+    return {fqn.replace('"', ""): fqn for fqn in fqns}
+
+
+def _find(name: str, fqns: Mapping[str, str]) -> str | None:
+    """Return the FQN of a name.
+
+    The name may be the FQN, with or without quotes, or that of a model's file: without the
+    catalog, in any case unless it is quoted.
 
     Raises:
         ConfigurationError: several models have that name.
     """
-    exact = held.get(name.replace('"', ""))
-    if exact is not None or '"' in name or "." not in name:
+    plain_name = name.replace('"', "")
+    exact = fqns.get(plain_name)
+    if exact is not None or "." not in name:
         return exact
-    found = sorted(fqn for plain, fqn in held.items() if f".{plain}".casefold().endswith(f".{name}".casefold()))
+    fold = str if '"' in name else str.casefold
+    suffix = fold(f".{plain_name}")
+    found = sorted(fqn for plain, fqn in fqns.items() if fold(f".{plain}").endswith(suffix))
     if len(found) > 1:
-        msg = f"{name} may be any of {listed(found)}. Select by the whole name."
+        msg = f"{name} may be any of {list_names(found)}. Select by the whole name."
         raise ConfigurationError(msg)
     return found[0] if found else None
 
 
-def listed(names: Sequence[str]) -> str:
-    """Name the first of many."""
-    more = len(names) - _LISTED
-    return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")
+def list_names(names: Sequence[str]) -> str:
+    """Return the first names, and how many more there are."""
+    more = len(names) - _NAMES_PER_MESSAGE
+    return ", ".join(names[:_NAMES_PER_MESSAGE]) + (f" and {more} more" if more > 0 else "")

@@ -1,10 +1,10 @@
-"""What a sink is."""
+"""The sink: where a run's events go."""
 
 import abc
 import logging
 from collections.abc import Sequence
 
-from sqlmesh_runner.events import Event
+from sqlmesh_runner.recording.events import Event
 
 __all__ = ["Fanout", "Sink"]
 
@@ -12,34 +12,40 @@ logger = logging.getLogger(__name__)
 
 
 class Sink(abc.ABC):
-    """Take events, in order, one at a time, from several threads."""
+    """Pass events on, in order, one at a time, from several threads."""
 
     @abc.abstractmethod
     def emit(self, event: Event) -> None:
-        """Take an event. It has been passed on when this returns: nothing is kept back in a buffer."""
+        """Pass on an event at once: nothing is buffered when this returns.
+
+        Raises an error if whoever watches the run through this sink misses the event.
+        """
 
     def close(self) -> None:  # noqa: B027 - not every sink has something to close
-        """Take note that no more will come."""
+        """Release what the sink holds. No event follows."""
 
 
 class Fanout(Sink):
-    """Give events to several sinks. One that fails costs neither SQLMesh nor the other sinks anything."""
+    """Pass events to several sinks, the others too if one of them fails."""
 
     def __init__(self, sinks: Sequence[Sink]) -> None:
         self._sinks = list(sinks)
 
     def emit(self, event: Event) -> None:
-        """Give the event to each."""
+        """Pass the event to each sink, then raise the first error."""
+        failures: list[Exception] = []
         for sink in self._sinks:
             try:
                 sink.emit(event)
-            except Exception:
-                logger.exception("%s did not take %s", type(sink).__name__, event.type)
+            except Exception as exc:  # noqa: BLE001 - raised below
+                failures.append(exc)
+        if failures:
+            raise failures[0]
 
     def close(self) -> None:
-        """Close each."""
+        """Close each sink."""
         for sink in self._sinks:
             try:
                 sink.close()
             except Exception:
-                logger.exception("%s did not close", type(sink).__name__)
+                logger.exception("%s could not be closed", type(sink).__name__)

@@ -5,7 +5,7 @@ import logging
 from contextlib import suppress
 from typing import TextIO
 
-from sqlmesh_runner.events import Event
+from sqlmesh_runner.recording.events import Event
 from sqlmesh_runner.sinks.base import Sink
 
 __all__ = ["JsonLinesSink"]
@@ -15,14 +15,17 @@ logger = logging.getLogger(__name__)
 
 
 class JsonLinesSink(Sink):
-    """Write one JSON object a line: an event's fields, its `type` first. A reader that goes away (`| head`) stops nothing."""
+    """Write one JSON object for each event, its `type` first, each on a line.
+
+    A reader that goes away (`| head`) is no error.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._is_read = True
 
     def emit(self, event: Event) -> None:
-        """Write a line."""
+        """Write the event as a line."""
         if not self._is_read:
             return
         try:
@@ -30,7 +33,7 @@ class JsonLinesSink(Sink):
             self._stream.flush()
         except BrokenPipeError:
             self._is_read = False
-            logger.warning("Nobody reads the events any more; the run goes on.")
+            logger.warning("The reader of the events has gone; the run goes on without it.")
 
     def close(self) -> None:
         """Close the stream."""

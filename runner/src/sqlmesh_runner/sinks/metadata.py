@@ -1,4 +1,4 @@
-"""Events' facts as Pipes metadata: raw values with explicit types, under the contract's keys."""
+"""Results as Pipes metadata: raw values with explicit types, under the contract's keys."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -6,13 +6,13 @@ from typing import Any
 
 from dagster_pipes import PipesMetadataType, PipesMetadataValue
 
-from sqlmesh_runner.events import AuditFinished, ModelMaterialized
+from sqlmesh_runner.recording.events import AuditFinished, ModelMaterialized
 
 __all__ = ["check_metadata", "materialization_metadata"]
 
 
 def materialization_metadata(event: ModelMaterialized) -> dict[str, PipesMetadataValue]:
-    """Give a materialization's metadata. Keys with nothing to say are absent."""
+    """Return a materialization's metadata. Keys without a value are absent."""
     return _typed(
         {
             "sqlmesh/model": ("text", event.model),
@@ -23,6 +23,10 @@ def materialization_metadata(event: ModelMaterialized) -> dict[str, PipesMetadat
             "sqlmesh/complete": ("bool", event.complete),
             "sqlmesh/interval_start": ("timestamp", event.interval_start),
             "sqlmesh/interval_end": ("timestamp", event.interval_end),
+            "sqlmesh/recorded_at": ("timestamp", event.recorded_at),
+            "sqlmesh/recorded_begin": ("timestamp", event.recorded_begin),
+            "sqlmesh/recorded_end": ("timestamp", event.recorded_end),
+            "sqlmesh/gaps": ("int", event.gaps),
             "sqlmesh/rows_processed": ("int", event.rows_processed),
             "sqlmesh/bytes_processed": ("int", event.bytes_processed),
             "dagster/row_count": ("int", event.row_count),
@@ -35,7 +39,7 @@ def materialization_metadata(event: ModelMaterialized) -> dict[str, PipesMetadat
 
 
 def check_metadata(event: AuditFinished) -> dict[str, PipesMetadataValue]:
-    """Give a check's metadata. Keys with nothing to say are absent."""
+    """Return a check's metadata. Keys without a value are absent."""
     return _typed(
         {
             "sqlmesh_model_name": ("text", event.model),
@@ -56,8 +60,13 @@ def check_metadata(event: AuditFinished) -> dict[str, PipesMetadataValue]:
 
 
 def _typed(values: Mapping[str, tuple[PipesMetadataType, Any]]) -> dict[str, PipesMetadataValue]:
-    return {key: {"type": kind, "raw_value": _raw(value)} for key, (kind, value) in values.items() if value is not None}
+    return {
+        key: {"type": kind, "raw_value": _raw(value)}
+        for key, (kind, value) in values.items()
+        if value is not None
+    }
 
 
 def _raw(value: Any) -> Any:
-    return value.timestamp() if isinstance(value, datetime) else value  # Dagster's timestamps are seconds since the epoch
+    # Dagster's timestamps are seconds since the epoch.
+    return value.timestamp() if isinstance(value, datetime) else value

@@ -1,17 +1,21 @@
-"""Events as Pipes messages, numbered, for the orchestrator (docs/contract.md, sections 2 and 3)."""
+"""Events as numbered Pipes messages for the orchestrator.
+
+See docs/reference/messages.md.
+"""
 
 import json
 import os
-import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from io import FileIO
 from typing import Any, Final
 
 from dagster_pipes import (
     DAGSTER_PIPES_CONTEXT_ENV_VAR,
     DAGSTER_PIPES_MESSAGES_ENV_VAR,
+    DagsterPipesError,
     PipesContext,
     PipesContextData,
     PipesContextLoader,
@@ -24,11 +28,14 @@ from dagster_pipes import (
     encode_param,
 )
 
-from sqlmesh_runner import events
 from sqlmesh_runner.errors import ConfigurationError
-from sqlmesh_runner.events import Event
+from sqlmesh_runner.recording import events
+from sqlmesh_runner.recording.events import Event
+from sqlmesh_runner.recording.recorded import ModelsRecorded
 from sqlmesh_runner.sinks.base import Sink
+from sqlmesh_runner.sinks.framing import message_lines
 from sqlmesh_runner.sinks.metadata import check_metadata, materialization_metadata
+from sqlmesh_runner.sinks.model_pipes import ModelPipesContext
 from sqlmesh_runner.sinks.stdio import take_stdout
 
 __all__ = ["PipesSink", "is_pipes_process", "open_pipes"]
@@ -37,12 +44,15 @@ _STDERR: Final = 2
 
 
 def is_pipes_process(environ: Mapping[str, str]) -> bool:
-    """Tell whether an orchestrator started this process. Ask before SQLMesh is there: a project's `.env` overrides the environment."""
+    """Return whether an orchestrator started this process.
+
+    To be called before SQLMesh loads a project, whose `.env` overrides the environment.
+    """
     return DAGSTER_PIPES_CONTEXT_ENV_VAR in environ
 
 
 def open_pipes(environ: Mapping[str, str]) -> "PipesSink":
-    """Read what the orchestrator handed over, and say `opened`.
+    """Read the context that the orchestrator passed, and write `opened`.
 
     Raises:
         ConfigurationError: the bootstrap variables can't be read.
@@ -52,16 +62,19 @@ def open_pipes(environ: Mapping[str, str]) -> "PipesSink":
             DAGSTER_PIPES_CONTEXT_ENV_VAR: encode_param(_context_params(environ)),
             DAGSTER_PIPES_MESSAGES_ENV_VAR: environ[DAGSTER_PIPES_MESSAGES_ENV_VAR],
         }
-        context = PipesContext(PipesMappingParamsLoader(params), _ContextLoader(), _NumberedWriter())
+        writer = _NumberedWriter()
+        context = PipesContext(PipesMappingParamsLoader(params), _ContextLoader(), writer)
     except Exception as exc:
-        msg = f"The orchestrator's Pipes variables can't be used: {type(exc).__name__}: {exc}. Start the runner by a launcher, or without them."
+        msg = (
+            f"The orchestrator's Pipes variables can't be used: {type(exc).__name__}: {exc}. "
+            "Start the runner through a launcher, or without them."
+        )
         raise ConfigurationError(msg) from exc
-    PipesContext.set(context)  # so that a Python model's `open_dagster_pipes()` gets this one, numbers and all
-    return PipesSink(context)
+    return PipesSink(context, writer.opened)
 
 
 def _context_params(environ: Mapping[str, str]) -> PipesParams:
-    """Decode where the context is, putting together a context that was cut over several variables."""
+    """Decode where the context is. Joins a context that was cut over several variables."""
     params: PipesParams = decode_param(environ[DAGSTER_PIPES_CONTEXT_ENV_VAR])
     if "chunks" not in params:
         return params
@@ -71,7 +84,7 @@ def _context_params(environ: Mapping[str, str]) -> PipesParams:
 
 
 class _ContextLoader(PipesContextLoader):
-    """Load the context. The assets in scope are those that extras name."""
+    """Load the context. The assets in scope are those that the extras name."""
 
     @contextmanager
     def load_context(self, params: PipesParams) -> Iterator[PipesContextData]:
@@ -85,17 +98,23 @@ class _ContextLoader(PipesContextLoader):
 
 
 def _models(extras: Mapping[str, Any]) -> dict[str, Any]:
-    """Give what is reported under an asset key, EXTERNAL models with audits included."""
+    """Return what is reported under an asset key, EXTERNAL models with audits included."""
     return {**(extras.get("models") or {}), **(extras.get("externals") or {})}
 
 
 def _asset_keys(extras: Mapping[str, Any]) -> set[str]:
     keys = {model["asset_key"] for model in _models(extras).values()}
-    return keys | {check["asset_key"] for checks in (extras.get("standalone_audits") or {}).values() for check in checks}
+    return keys | {
+        check["asset_key"]
+        for checks in (extras.get("standalone_audits") or {}).values()
+        for check in checks
+    }
 
 
 class _NumberedWriter(PipesMessageWriter["_NumberedChannel"]):
     """Write messages to a file, a pipe or a standard stream, each with its number."""
+
+    opened: "_NumberedChannel"
 
     @contextmanager
     def open(self, params: PipesParams) -> Iterator["_NumberedChannel"]:
@@ -109,49 +128,66 @@ class _NumberedWriter(PipesMessageWriter["_NumberedChannel"]):
             msg = f"messages can go to a `path` or to `stdio`, not to {params}"
             raise ValueError(msg)
         with stream:
-            yield _NumberedChannel(stream)
+            self.opened = _NumberedChannel(stream, params.get("max_line"))
+            yield self.opened
 
 
 class _NumberedChannel(PipesMessageWriterChannel):
-    """Write each message at once, whole, ASCII only, with the next `seq`. Never raises: nobody may be there to read."""
+    """Write each message at once, whole, ASCII only, with the next `seq`; long ones in parts.
 
-    def __init__(self, stream: FileIO) -> None:
+    A failed write does not raise: a Python model that reports something itself would fail by it.
+    """
+
+    def __init__(self, stream: FileIO, max_line: int | None) -> None:
+        self.error: Exception | None = None
+        """The first failed write. Messages are missing from then on."""
+        self._process = os.getpid()
         self._stream = stream
+        self._max_line = max_line
         self._lock = threading.Lock()
         self._next = 0
-        self._broken = False
 
     def write_message(self, message: PipesMessage) -> None:
+        if os.getpid() != self._process:
+            return  # a forked child would repeat numbers
         with self._lock:
-            rest = memoryview((json.dumps({**message, "seq": self._next}) + "\n").encode("ascii"))
+            lines = message_lines(message, self._next, self._max_line)
             self._next += 1
             try:
-                while rest:  # a pipe may take a part only
-                    rest = rest[self._stream.write(rest) :]
+                for line in lines:
+                    self._write(line)
             except (OSError, ValueError) as exc:
-                if not self._broken:
-                    print(f"Messages to the orchestrator can't be written any more: {exc}", file=sys.stderr)  # noqa: T201
-                self._broken = True
+                self.error = self.error or exc
+
+    def _write(self, line: bytes) -> None:
+        rest = memoryview(line)
+        while rest:  # a pipe may take some of it only
+            rest = rest[self._stream.write(rest) :]
 
 
 _LEVELS: Final = {"INFO": 20, "WARNING": 30, "ERROR": 40}
 
 
 class PipesSink(Sink):
-    """Give results the names that Dagster knows; everything else is a custom message.
+    """Report results under Dagster's names, and everything else as custom messages.
 
-    Results of models and audits that extras do not name are not reported: Dagster did not select them.
+    Results of models and audits that the extras do not name are not reported: Dagster did not
+    select them.
     """
 
-    def __init__(self, context: PipesContext) -> None:
+    def __init__(self, context: PipesContext, channel: _NumberedChannel) -> None:
         self._context = context
+        self._channel = channel
         self.extras: Mapping[str, Any] = context.extras
         self._models: Mapping[str, Any] = _models(self.extras)
         self._standalone: Mapping[str, Any] = self.extras.get("standalone_audits") or {}
         self._unknown: set[str] = set()
+        asset_keys = {fqn: model["asset_key"] for fqn, model in self._models.items()}
+        self._model_context = ModelPipesContext(context, channel, asset_keys)
+        PipesContext.set(self._model_context)  # what `open_dagster_pipes()` returns from now on
 
     def emit(self, event: Event) -> None:
-        """Send the event as the message, or messages, that the contract has for it."""
+        """Write the event as the messages that the contract has for it."""
         match event:
             case events.ModelMaterialized():
                 self._materialization(event)
@@ -161,32 +197,53 @@ class PipesSink(Sink):
                 self._audit_skipped(event)
             case events.Log():
                 self._context.log.log(_LEVELS[event.level], event.message)
+            case ModelsRecorded():
+                self._models_recorded(event)
             case _:
                 self._custom(event)
+        if self._channel.error is not None:
+            msg = f"Messages to the orchestrator can't be written: {self._channel.error}"
+            raise ConnectionError(msg) from self._channel.error
 
     def close(self) -> None:
-        """Say `closed`."""
+        """Write `closed`."""
         self._context.close()
 
     def _materialization(self, event: events.ModelMaterialized) -> None:
         model = self._models.get(event.model)
-        if model is not None:
-            metadata = materialization_metadata(event)
-            self._context.report_asset_materialization(metadata, data_version=event.data_version, asset_key=model["asset_key"])
+        if model is None:
+            return
+        key, metadata = model["asset_key"], materialization_metadata(event)
+        report = partial(
+            self._context.report_asset_materialization,
+            data_version=event.data_version,
+            asset_key=key,
+        )
+        try:
+            report({**self._model_context.metadata_of(key), **metadata})
+        except (DagsterPipesError, TypeError, ValueError) as exc:
+            report(metadata)
+            self._context.log.warning(f"Metadata that {event.model} reported is left out: {exc}")
 
     def _check(self, event: events.AuditFinished) -> None:
         fails_model = event.blocking or event.error
         checks = self._checks(event.model, event.audit_id)
         if event.standalone and not checks and not event.passed:
             found = event.error or f"{event.failing_rows} rows"
-            self._context.log.warning(f"Standalone audit {event.audit}, which has no check in this run, failed: {found}.")
+            self._context.log.warning(
+                f"Standalone audit {event.audit}, which has no check in this run, failed: {found}."
+            )
         for asset_key, name in checks:
             self._context.report_asset_check(
-                name, event.passed, "ERROR" if fails_model else "WARN", check_metadata(event), asset_key=asset_key
+                name,
+                event.passed,
+                "ERROR" if fails_model else "WARN",
+                check_metadata(event),
+                asset_key=asset_key,
             )
 
     def _checks(self, model: str, audit_id: str) -> list[tuple[str, str]]:
-        """Give asset key and check name of what is to be told of an audit."""
+        """Return the asset keys and check names that an audit is reported under."""
         if model in self._standalone:
             return [(check["asset_key"], check["check_name"]) for check in self._standalone[model]]
         named = self._models.get(model) or {}
@@ -195,7 +252,23 @@ class PipesSink(Sink):
 
     def _audit_skipped(self, event: events.AuditSkipped) -> None:
         for asset_key, name in self._checks(event.model, event.audit_id):
-            payload = {"type": event.type, "model": event.model, "asset_key": asset_key, "check_name": name, "audit": event.audit}
+            payload = {
+                "type": event.type,
+                "model": event.model,
+                "asset_key": asset_key,
+                "check_name": name,
+                "audit": event.audit,
+            }
+            self._context.report_custom_message(payload)
+
+    def _models_recorded(self, event: ModelsRecorded) -> None:
+        payload = event.payload()
+        payload["models"] = [
+            {**entry, "asset_key": self._models[entry["model"]]["asset_key"]}
+            for entry in payload["models"]
+            if entry["model"] in self._models
+        ]
+        if payload["models"]:
             self._context.report_custom_message(payload)
 
     def _custom(self, event: Event) -> None:

@@ -1,4 +1,4 @@
-"""Standard output kept for what programs read."""
+"""Standard output, kept for what programs read."""
 
 import os
 import sys
@@ -12,11 +12,12 @@ _STDERR: Final = 2
 
 
 def take_stdout() -> FileIO:
-    """Give a stream to standard output that is ours alone.
+    """Return a stream to standard output that nothing else writes to.
 
-    What user code prints there goes to stderr from now on: it would cut a message in two, or be taken for one.
+    What user code prints goes to standard error from now on: it would cut a message in two, or be
+    taken for one.
     """
     sys.stdout.flush()
-    stream = open(os.dup(_STDOUT), "wb", buffering=0)  # noqa: SIM115, PTH123 - a descriptor; closed by whom it is given to
+    stream = open(os.dup(_STDOUT), "wb", buffering=0)  # noqa: SIM115, PTH123 - the caller closes it
     os.dup2(_STDERR, _STDOUT)
     return stream

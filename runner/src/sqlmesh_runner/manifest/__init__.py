@@ -1,0 +1,1 @@
+"""A project described as JSON, from its files alone."""

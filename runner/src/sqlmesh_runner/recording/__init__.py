@@ -1,0 +1,1 @@
+"""What a run reports: SQLMesh's callbacks become events. Imports no SQLMesh."""
