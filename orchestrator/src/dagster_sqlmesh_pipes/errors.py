@@ -1,7 +1,7 @@
 """What can go wrong, as one tree.
 
 SQLMeshPipesError
-├── ManifestError          the manifest is missing, unreadable, of another schema version, or could not be made
+├── ManifestError          the manifest is missing, unreadable or of another schema version
 ├── TranslationError       models and asset keys, groups or checks do not fit together
 ├── ConfigurationError     an option that cannot work
 ├── LaunchError            the runner could not be started (or its engine not be reached)
@@ -49,7 +49,7 @@ class ConcurrentRunError(SQLMeshPipesError):
 
 
 class RunFailedError(dg.Failure, SQLMeshPipesError):
-    """The runner ran, and its run did not succeed. Fails the step with its description and metadata."""
+    """The runner ran, and its run did not succeed. Fails the step with its text and metadata."""
 
 
 class ProtocolError(RunFailedError):
