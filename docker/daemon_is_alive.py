@@ -11,7 +11,9 @@ import psycopg2
 
 OLDEST = 120.0  # seconds
 
-with psycopg2.connect(host="postgres", dbname="dagster", user="dagster", password=os.environ["DAGSTER_PG_PASSWORD"]) as connection:
+with psycopg2.connect(
+    host="postgres", dbname="dagster", user="dagster", password=os.environ["DAGSTER_PG_PASSWORD"]
+) as connection:
     cursor = connection.cursor()
     cursor.execute("SELECT MAX(extract(epoch FROM timestamp)) FROM daemon_heartbeats")
     (newest,) = cursor.fetchone() or (None,)

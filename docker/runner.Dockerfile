@@ -45,7 +45,8 @@ ENV PATH=/opt/runner/bin:${PATH} \
     PYTHONDONTWRITEBYTECODE=1 \
     SQLMESH__CACHE_DIR=/var/cache/sqlmesh \
     SQLMESH__DISABLE_ANONYMIZED_ANALYTICS=true
-USER runner
+# By number: Kubernetes compares it where a pod must not run as root.
+USER 10001
 WORKDIR /project
 ENTRYPOINT ["sqlmesh-runner"]
 
