@@ -1,6 +1,7 @@
-"""Write a SQLMesh project of any size on DuckDB: layers of models that read each other, with audits, crons and tags.
+"""Write a SQLMesh project of any size on DuckDB.
 
-The same arguments give the same files, so that numbers of two runs can be compared.
+Layers of models read each other, and have audits, crons and tags. The same arguments give the
+same files, so that numbers of two runs can be compared.
 """
 
 import argparse
@@ -43,6 +44,13 @@ LEFT JOIN {right} AS r
 """
 
 
+_AUDITS = (
+    "not_null(columns := (c0))",
+    "number_of_rows(threshold := 1)",
+    *(f"at_least_one(column := c{index})" for index in range(9)),
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Shape:
     """How large a project is."""
@@ -62,7 +70,9 @@ class Shape:
 def generate_project(folder: Path, shape: Shape) -> Path:
     """Write the project into `folder`, which is made, and return it."""
     (folder / "models").mkdir(parents=True)
-    (folder / "config.yaml").write_text(_CONFIG.format(database="bench.db", start=shape.start), encoding="utf-8")
+    (folder / "config.yaml").write_text(
+        _CONFIG.format(database="bench.db", start=shape.start), encoding="utf-8"
+    )
     for number in range(shape.models):
         layer, place = divmod(number, shape.width)
         directory = folder / "models" / f"layer_{layer}"
@@ -72,7 +82,7 @@ def generate_project(folder: Path, shape: Shape) -> Path:
 
 
 def _model(shape: Shape, layer: int, place: int) -> str:
-    audits = ", ".join(("not_null(columns := (c0))", "number_of_rows(threshold := 1)", "at_least_one(column := c0)")[: shape.audits])
+    audits = ", ".join(_AUDITS[: shape.audits])
     properties = [
         f"name {_name(layer, place)}",
         "kind FULL",
@@ -82,7 +92,9 @@ def _model(shape: Shape, layer: int, place: int) -> str:
         *([f"audits ({audits})"] if audits else []),
     ]
     header = "MODEL (\n  " + ",\n  ".join(properties) + "\n);\n\n"
-    columns = ",\n".join(f"  {expression} AS c{index}" for index, expression in enumerate(_columns(shape, layer)))
+    columns = ",\n".join(
+        f"  {expression} AS c{index}" for index, expression in enumerate(_columns(shape, layer))
+    )
     if layer == 0:
         return header + _FIRST_LAYER.format(columns=columns)
     left, right = (_name(layer - 1, (place + step) % shape.width) for step in (0, 1))
@@ -92,7 +104,9 @@ def _model(shape: Shape, layer: int, place: int) -> str:
 def _columns(shape: Shape, layer: int) -> Iterator[str]:
     for index in range(shape.columns):
         if index == 0:
-            yield "n::BIGINT" if layer == 0 else "f.c0::BIGINT"  # unique: what joins on it stays at ten rows in every layer
+            yield (
+                "n::BIGINT" if layer == 0 else "f.c0::BIGINT"
+            )  # unique: what joins on it stays at ten rows in every layer
         elif layer == 0:
             yield f"(n + {index})::BIGINT" if index % 3 else f"(n % {index + 7})::BIGINT"
         elif index % 3 == 0:
@@ -108,11 +122,11 @@ def _name(layer: int, place: int) -> str:
 def main() -> None:
     """Write a project as the command line says."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path, help="where to write it; made anew")
+    parser.add_argument("folder", type=Path, help="where to write it; replaced")
     parser.add_argument("--models", type=int, default=100)
     parser.add_argument("--columns", type=int, default=10, help="per model")
     parser.add_argument("--layers", type=int, default=10)
-    parser.add_argument("--audits", type=int, default=2, choices=range(4), help="per model")
+    parser.add_argument("--audits", type=int, default=2, choices=range(12), help="per model")
     parser.add_argument("--start", default="2026-01-01", help="the models' start")
     arguments = vars(parser.parse_args())
     print(generate_project(arguments.pop("folder"), Shape(**arguments)))
