@@ -1,4 +1,4 @@
-"""`make demo`: plan the shop as of yesterday, run it through Dagster, and show what Dagster's event log says of it.
+"""`make demo`: plan the shop as of yesterday, run it through Dagster, show Dagster's event log.
 
 Runs in Dagster's environment; SQLMesh is in the one that SQLMESH_RUNNER points into.
 """
@@ -22,20 +22,56 @@ MANIFEST = SHOP / ".sqlmesh-pipes" / "manifest.json"
 def main() -> None:
     home = Path(os.environ["DAGSTER_HOME"])
     step("Write the raw tables", DAGSTER / "python", "prepare.py")
-    # As of yesterday, so that the run has a day to catch up with. What was planned before stays as it is.
-    step("Plan the environment prod", RUNNER / "sqlmesh", "plan", "--auto-apply", "--no-prompts", "--execution-time", "1 day ago")
-    step("Make the manifest", RUNNER / "sqlmesh-runner", "manifest", "--column-lineage", "-o", MANIFEST)
-    step("Run everything through Dagster", DAGSTER / "dagster", "job", "execute", "-f", "definitions.py", "-j", "__ASSET_JOB")
+    # As of yesterday, so that the run has a day to catch up with. Earlier plans stay as they are.
+    step(
+        "Plan the environment prod",
+        RUNNER / "sqlmesh",
+        "plan",
+        "--auto-apply",
+        "--no-prompts",
+        "--execution-time",
+        "1 day ago",
+    )
+    step(
+        "Make the manifest",
+        RUNNER / "sqlmesh-runner",
+        "manifest",
+        "--column-lineage",
+        "-o",
+        MANIFEST,
+    )
+    step(
+        "Run everything through Dagster",
+        DAGSTER / "dagster",
+        "job",
+        "execute",
+        "-f",
+        "definitions.py",
+        "-j",
+        "__ASSET_JOB",
+    )
     show(home)
 
 
 def step(title: str, *command: str | Path) -> None:
     """Run a command in the shop's folder; show its output only if it fails."""
     arguments = [str(part) for part in command]
-    print(f"→ {title}: {shlex.join([Path(arguments[0]).name, *map(_short, arguments[1:])])}", flush=True)
-    done = subprocess.run(arguments, cwd=SHOP, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    print(
+        f"→ {title}: {shlex.join([Path(arguments[0]).name, *map(_short, arguments[1:])])}",
+        flush=True,
+    )
+    done = subprocess.run(
+        arguments,
+        cwd=SHOP,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
     if done.returncode:
-        sys.exit(f"{done.stdout}\n{title} failed (exit code {done.returncode}). Its output is above.")
+        sys.exit(
+            f"{done.stdout}\n{title} failed (exit code {done.returncode}). Its output is above."
+        )
 
 
 def show(home: Path) -> None:
@@ -48,10 +84,14 @@ def show(home: Path) -> None:
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     print(f"\nRun {run.run_id}: {run.status.value}\n")
     for row in rows:
-        print("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        print(
+            "  "
+            + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        )
     counted = [event for event in logs if event.asset_materialization is not None]
     print(
-        f"\n{len(counted)} assets were materialized, each stored while the run went on. See them in the UI: make ui, then http://localhost:3000"
+        f"\n{len(counted)} assets were materialized, each stored during the run. See them in "
+        "the UI: make ui, then http://localhost:3000"
     )
 
 

@@ -1,6 +1,7 @@
-"""A code location: raw tables by Dagster, models by SQLMesh, a report by Dagster, and one lineage through all three.
+"""A code location: raw tables by Dagster, models by SQLMesh, a report by Dagster, one lineage.
 
-Dagster never imports SQLMesh here: the runner lives in an environment of its own, which SQLMESH_RUNNER (or the PATH) names.
+Dagster never imports SQLMesh here: the runner has an environment of its own, which SQLMESH_RUNNER
+(or the PATH) names.
 """
 
 import os
@@ -24,8 +25,14 @@ REPORTS = HERE / "reports"
 # One step for both tables: two would ask for the DuckDB file at once.
 @dg.multi_asset(
     specs=[
-        dg.AssetSpec(["raw", "events"], group_name="raw", description="What customers did in the shop, for a week."),
-        dg.AssetSpec(["raw", "customers"], group_name="raw", description="The shop's customers as of now."),
+        dg.AssetSpec(
+            ["raw", "events"],
+            group_name="raw",
+            description="What customers did in the shop, for a week.",
+        ),
+        dg.AssetSpec(
+            ["raw", "customers"], group_name="raw", description="The shop's customers as of now."
+        ),
     ]
 )
 def raw_tables() -> Iterator[dg.MaterializeResult[None]]:
@@ -44,14 +51,23 @@ def daily_report() -> dg.MaterializeResult[None]:
     """Write the revenue of the last seven days as a Markdown table."""
     with closing(connect()) as connection:
         cursor = connection.cursor()
-        cursor.execute("SELECT day, SUM(orders), SUM(revenue) FROM shop.marts.daily_revenue GROUP BY day ORDER BY day DESC LIMIT 7")
+        cursor.execute(
+            "SELECT day, SUM(orders), SUM(revenue) FROM shop.marts.daily_revenue "
+            "GROUP BY day ORDER BY day DESC LIMIT 7"
+        )
         days = cursor.fetchall()
-    lines = ["| day | orders | revenue |", "|---|--:|--:|", *(f"| {day} | {orders} | {revenue:.2f} € |" for day, orders, revenue in days)]
+    lines = [
+        "| day | orders | revenue |",
+        "|---|--:|--:|",
+        *(f"| {day} | {orders} | {revenue:.2f} € |" for day, orders, revenue in days),
+    ]
     report = "\n".join(lines) + "\n"
     REPORTS.mkdir(exist_ok=True)
     path = REPORTS / "daily_revenue.md"
     path.write_text(report, encoding="utf-8")
-    return dg.MaterializeResult(metadata={"report": dg.MetadataValue.md(report), "path": dg.MetadataValue.path(path)})
+    return dg.MaterializeResult(
+        metadata={"report": dg.MetadataValue.md(report), "path": dg.MetadataValue.path(path)}
+    )
 
 
 defs = dg.Definitions.merge(
@@ -59,13 +75,18 @@ defs = dg.Definitions.merge(
         project_dir=HERE,
         gateway="postgres" if os.environ.get("SHOP_PG_HOST") else "duckdb",
         environment="prod",
-        external_asset_mapping="{node.schema}/{node.name}",  # raw.events is what `raw_tables` writes to raw/events
+        # raw.events is what `raw_tables` writes to raw/events.
+        external_asset_mapping="{node.schema}/{node.name}",
     ),
     dg.Definitions(
         assets=[raw_tables, daily_report],
         schedules=[
-            # Between the ticks of the SQLMesh schedule, so that the two don't meet at the DuckDB file.
-            dg.ScheduleDefinition(name="raw_tables_schedule", target=dg.AssetSelection.assets(raw_tables), cron_schedule="2-59/5 * * * *"),
+            # Between the ticks of the SQLMesh schedule: the two must not meet at the DuckDB file.
+            dg.ScheduleDefinition(
+                name="raw_tables_schedule",
+                target=dg.AssetSelection.assets(raw_tables),
+                cron_schedule="2-59/5 * * * *",
+            ),
         ],
     ),
 )

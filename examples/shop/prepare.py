@@ -1,4 +1,4 @@
-"""Write the raw tables, so that SQLMesh has something to plan on before Dagster ran for the first time."""
+"""Write the raw tables: SQLMesh is planned before Dagster runs for the first time."""
 
 from raw_data import write_raw_tables
 

@@ -13,11 +13,17 @@ from sqlmesh import ExecutionContext, model
     tags=["customers", "dagster:group_name:customers"],
     description="Each customer's segment, by how much they spent. A Python model.",
     columns={"customer_id": "int", "spent": "decimal(12, 2)", "segment": "text"},
-    column_descriptions={"spent": "In euros, since the shop keeps books", "segment": "gold, silver or bronze"},
+    column_descriptions={
+        "spent": "In euros, since the shop keeps books",
+        "segment": "gold, silver or bronze",
+    },
     depends_on=["staging.order_lines", "staging.products"],
     audits=[
         ("unique_values", {"columns": exp.column("customer_id")}),
-        ("accepted_values", {"column": exp.column("segment"), "is_in": exp.convert(("gold", "silver", "bronze"))}),
+        (
+            "accepted_values",
+            {"column": exp.column("segment"), "is_in": exp.convert(("gold", "silver", "bronze"))},
+        ),
     ],
 )
 def execute(context: ExecutionContext, **_: t.Any) -> t.Iterator[pd.DataFrame]:
@@ -31,5 +37,7 @@ def execute(context: ExecutionContext, **_: t.Any) -> t.Iterator[pd.DataFrame]:
         yield from ()
         return
     rank = spent["spent"].astype(float).rank(pct=True)
-    spent["segment"] = pd.cut(rank, bins=[0, 0.5, 0.85, 1], labels=["bronze", "silver", "gold"]).astype(str)
+    spent["segment"] = pd.cut(
+        rank, bins=[0, 0.5, 0.85, 1], labels=["bronze", "silver", "gold"]
+    ).astype(str)
     yield spent

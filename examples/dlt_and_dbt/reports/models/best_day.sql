@@ -1,0 +1,3 @@
+{{ config(materialized='table') }}
+
+SELECT day, revenue FROM {{ source('marts', 'revenue') }} ORDER BY revenue DESC LIMIT 1
