@@ -19,7 +19,7 @@ export UV_COMPILE_BYTECODE=1 SQLMESH__DISABLE_ANONYMIZED_ANALYTICS=true PYTEST_T
 
 # Print what an environment needs besides the runner, one requirement a line.
 requirements() {
-  printf '%s\n' 'pytest>=8.3' 'pytest-timeout>=2.4' 'hypothesis>=6.100' 'psycopg2-binary>=2.9'
+  printf '%s\n' 'pytest>=8.3' 'pytest-timeout>=2.4' 'pytest-xdist>=3.6' 'hypothesis>=6.100' 'psycopg2-binary>=2.9'
   case $1 in
     dbt) printf '%s\n' 'sqlmesh[dbt]' 'dbt-core<1.12' dbt-duckdb ;;  # dbt-core 1.12 fetches a binary while it is installed
     *.*.*) echo "sqlmesh==$1" ;;
@@ -37,7 +37,7 @@ prepare() {
 
 oldest=.venv-matrix/oldest/bin/python
 [[ -x $oldest ]] || "$uv" venv --quiet --python "$python" .venv-matrix/oldest
-"$uv" pip install --quiet --python "$oldest" --resolution lowest-direct --editable orchestrator
+"$uv" pip install --quiet --python "$oldest" --resolution lowest-direct --editable "orchestrator[docker]"
 "$oldest" -W ignore -c 'import dagster_sqlmesh_pipes.launchers.docker, dagster_sqlmesh_pipes.testing'
 
 failed=()
@@ -48,7 +48,7 @@ for version in "${versions[@]}"; do
   suites=(tests/unit/runner tests/integration/runner)
   if [[ $version == dbt ]]; then suites=(tests/integration/runner/test_dbt.py); fi
   if [[ -n ${MATRIX_ONLY_PREPARE:-} ]]; then continue; fi
-  "$folder/bin/python" -m pytest -q "${suites[@]}" "$@" || failed+=("$version")
+  "$folder/bin/python" -m pytest -q -n auto "${suites[@]}" "$@" || failed+=("$version")
 done
 
 if ((${#failed[@]})); then

@@ -9,10 +9,16 @@ T = TypeVar("T")
 PATIENCE = 240.0  # seconds until something has failed; far more than it takes, for loaded machines
 
 
-def wait_until(condition: Callable[[], T], what: str, *, every: float = 0.05) -> T:  # seconds
+def wait_until(
+    condition: Callable[[], T],
+    what: str,
+    *,
+    every: float = 0.05,  # seconds
+    patience: float = PATIENCE,
+) -> T:
     """Ask again and again until a condition holds, and give what it gave."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + patience
     while not (value := condition()):
-        assert time.monotonic() < deadline, f"not within {PATIENCE:g} s: {what}"
+        assert time.monotonic() < deadline, f"not within {patience:g} s: {what}"
         time.sleep(every)
     return value

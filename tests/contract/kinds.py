@@ -1,4 +1,4 @@
-"""What SQLMesh answers to the `is_…` questions about its model kinds; the orchestrator's `ModelKind` must answer the same."""
+"""SQLMesh's `is_…` answers for its model kinds, which the orchestrator's must equal."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -7,12 +7,19 @@ from sqlmesh.core.model.kind import ModelKindMixin, ModelKindName
 
 __all__ = ["QUESTIONS", "kinds"]
 
-QUESTIONS = sorted(name for name, value in vars(ModelKindMixin).items() if name.startswith("is_") and isinstance(value, property))
+QUESTIONS = sorted(
+    name
+    for name, value in vars(ModelKindMixin).items()
+    if name.startswith("is_") and isinstance(value, property)
+)
 
 
 def kinds() -> dict[str, list[str]]:
-    """Give the questions that each kind's answer is yes to."""
-    return {kind.value: [question for question in QUESTIONS if getattr(_asked(kind), question)] for kind in ModelKindName}
+    """Return the questions that each kind answers with yes."""
+    return {
+        kind.value: [question for question in QUESTIONS if getattr(_asked(kind), question)]
+        for kind in ModelKindName
+    }
 
 
 def _asked(kind: ModelKindName) -> Any:

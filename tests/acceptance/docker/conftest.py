@@ -40,21 +40,23 @@ def python_image(engine: docker.DockerClient) -> str:
 
 @pytest.fixture
 def talk(tmp_path: Path) -> Path:
-    """Give the folder that the talker sees as /talk."""
+    """Return the folder that the talker sees as /talk."""
     folder = tmp_path / "talk"
     folder.mkdir()
-    shutil.copy(Path(__file__).with_name("talker.py"), folder)
+    shutil.copy(Path(__file__).parents[1] / "talker.py", folder)
     return folder
 
 
 @pytest.fixture
 def mine() -> dict[str, str]:
-    """Give the label of this test's containers: others may be on the engine."""
+    """Return the label of this test's containers: others may be on the engine."""
     return {"test": secrets.token_hex(4)}
 
 
 @pytest.fixture
-def talker(engine: docker.DockerClient, python_image: str, talk: Path, mine: dict[str, str]) -> Iterator[MakeLauncher]:
+def talker(
+    engine: docker.DockerClient, python_image: str, talk: Path, mine: dict[str, str]
+) -> Iterator[MakeLauncher]:
     """Make launchers whose runner is the talker, and see that they leave nothing behind."""
 
     def make(**fields: Any) -> DockerLauncher:

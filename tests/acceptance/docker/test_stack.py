@@ -1,6 +1,8 @@
-"""The images and the Compose stack: what the README promises, and what happens when parts of it die.
+"""The images and the Compose stack: what the README promises, and what happens when parts of it
+die.
 
-The tests share one stack, and each runs the shop some days later than the one before, so that there is something to do.
+The tests share one stack, and each runs the shop some days later than the one before, so that there
+is something to do.
 """
 
 import contextlib
@@ -17,8 +19,8 @@ import pytest
 from acceptance.docker.stack import NAME, ROOT, Stack, wait_until
 from docker.models.containers import Container
 
-from dagster_sqlmesh_pipes.launchers._docker_engine import MARK
 from dagster_sqlmesh_pipes.launchers.docker import DockerLauncher
+from dagster_sqlmesh_pipes.launchers.labels import KEEP_LABEL
 from dagster_sqlmesh_pipes.project import SQLMeshProject
 
 pytestmark = pytest.mark.docker
@@ -44,52 +46,95 @@ def stack(engine: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory)
 
 
 def runners(engine: docker.DockerClient) -> list[Container]:
-    """Give the runners that are on the engine for this stack, at work or not."""
-    found = engine.containers.list(all=True, filters={"label": MARK}, ignore_removed=True)
-    return [container for container in found if f"{NAME}_default" in container.attrs["NetworkSettings"]["Networks"]]
+    """Return the runners that are on the engine for this stack, at work or not."""
+    found = engine.containers.list(all=True, filters={"label": KEEP_LABEL}, ignore_removed=True)
+    return [
+        container
+        for container in found
+        if f"{NAME}_default" in container.attrs["NetworkSettings"]["Networks"]
+    ]
 
 
 def run_worker(engine: docker.DockerClient, run_id: str) -> Container:
     (worker,) = [
-        container for container in engine.containers.list(filters={"label": f"dagster/run_id={run_id}"}) if MARK not in container.labels
+        container
+        for container in engine.containers.list(filters={"label": f"dagster/run_id={run_id}"})
+        if KEEP_LABEL not in container.labels
     ]
     return worker
 
 
-def test_the_images_hold_one_world_each_and_their_users_are_not_root(stack: Stack, engine: docker.DockerClient) -> None:
-    asked = "import importlib.util as u, os; print(*(bool(u.find_spec(n)) for n in ('dagster', 'sqlmesh', 'sqlglot')), os.getuid())"
-    assert engine.containers.run(RUNNER_IMAGE, ["-c", asked], entrypoint="python", remove=True) == b"False True True 10001\n"
-    assert engine.containers.run(f"{NAME}-dagster", ["python", "-c", asked], remove=True) == b"True False False 10001\n"
+def test_images_hold_one_world_each_without_root(stack: Stack, engine: docker.DockerClient) -> None:
+    asked = (
+        "import importlib.util as u, os; "
+        "print(*(bool(u.find_spec(n)) for n in ('dagster', 'sqlmesh', 'sqlglot')), os.getuid())"
+    )
+    assert (
+        engine.containers.run(RUNNER_IMAGE, ["-c", asked], entrypoint="python", remove=True)
+        == b"False True True 10001\n"
+    )
+    assert (
+        engine.containers.run(f"{NAME}-dagster", ["python", "-c", asked], remove=True)
+        == b"True False False 10001\n"
+    )
 
 
-def test_nothing_in_the_stack_runs_as_root_though_the_socket_may_be_used(stack: Stack, engine: docker.DockerClient) -> None:
+def test_nothing_in_the_stack_runs_as_root(stack: Stack, engine: docker.DockerClient) -> None:
     for service in ("webserver", "daemon", "code-location"):
         (container,) = engine.containers.list(
-            filters={"label": [f"com.docker.compose.project={NAME}", f"com.docker.compose.service={service}"]}
+            filters={
+                "label": [
+                    f"com.docker.compose.project={NAME}",
+                    f"com.docker.compose.service={service}",
+                ]
+            }
         )
         processes = container.top(ps_args="-eo pid,uid,comm")["Processes"]
         assert {uid for _, uid, command in processes if command != "docker-init"} == {"10001"}
 
 
-def test_the_image_makes_the_manifest_on_a_read_only_root_without_a_network(stack: Stack, engine: docker.DockerClient) -> None:
-    confined = {"read_only": True, "tmpfs": {"/tmp": "", "/var/cache/sqlmesh": "mode=1777"}, "network_mode": "none"}
-    output = DockerLauncher(image=RUNNER_IMAGE, pull="never", container_kwargs=confined).run_to_end(["manifest"])
+def test_image_makes_manifest_on_read_only_root(stack: Stack, engine: docker.DockerClient) -> None:
+    confined = {
+        "read_only": True,
+        "tmpfs": {"/tmp": "", "/var/cache/sqlmesh": "mode=1777"},
+        "network_mode": "none",
+    }
+    output = DockerLauncher(image=RUNNER_IMAGE, pull="never", container_kwargs=confined).run_to_end(
+        ["manifest"]
+    )
     manifest = json.loads(output)
     assert manifest["schema_version"] == 1
-    assert {model["name"] for model in manifest["models"]} >= {"staging.events", "marts.customer_history"}
+    assert {model["name"] for model in manifest["models"]} >= {
+        "staging.events",
+        "marts.customer_history",
+    }
 
 
-def test_the_documented_line_of_a_build_pipeline_makes_the_manifest(stack: Stack, tmp_path: Path) -> None:
-    (line,) = [line for line in (ROOT / "docs" / "docker.md").read_text().splitlines() if line.endswith("> manifest.json")]
-    subprocess.run(line.replace("shop-runner", RUNNER_IMAGE), shell=True, check=True, cwd=tmp_path)
+def test_documented_command_writes_manifest(stack: Stack, tmp_path: Path) -> None:
+    (command,) = [
+        line.removeprefix("$ ")
+        for line in (ROOT / "docs" / "how-to" / "docker.md").read_text().splitlines()
+        if line.endswith("> manifest.json")
+    ]
+    command = command.replace("warehouse-runner:1", RUNNER_IMAGE)
+    subprocess.run(command, shell=True, check=True, cwd=tmp_path)
     manifest = json.loads((tmp_path / "manifest.json").read_text())
-    assert manifest["project"]["gateway"] == "postgres"
+    assert "marts.daily_revenue" in {model["name"] for model in manifest["models"]}
 
 
-def test_a_manifest_made_in_a_container_is_stale_when_the_mounted_projects_files_change(stack: Stack, tmp_path: Path) -> None:
+def test_manifest_of_changed_mounted_project_is_stale(stack: Stack, tmp_path: Path) -> None:
     folder = tmp_path / "shop"
-    shutil.copytree(ROOT / "examples" / "shop", folder, ignore=shutil.ignore_patterns("*.db*", "logs", ".*", "__pycache__"))
-    launcher = DockerLauncher(image=RUNNER_IMAGE, pull="never", volumes=[f"{folder}:{folder}:ro"], user=f"{os.getuid()}:{os.getgid()}")
+    shutil.copytree(
+        ROOT / "examples" / "shop",
+        folder,
+        ignore=shutil.ignore_patterns("*.db*", "logs", ".*", "__pycache__"),
+    )
+    launcher = DockerLauncher(
+        image=RUNNER_IMAGE,
+        pull="never",
+        volumes=[f"{folder}:{folder}:ro"],
+        user=f"{os.getuid()}:{os.getgid()}",
+    )
     project = SQLMeshProject(folder, launcher=launcher)
     project.prepare()
     assert not project.is_stale()
@@ -99,23 +144,32 @@ def test_a_manifest_made_in_a_container_is_stale_when_the_mounted_projects_files
     assert "staging.new" in {model.name for model in project.manifest().models.values()}
 
 
-def test_a_run_from_the_ui_materializes_checks_and_changes_the_warehouse(stack: Stack, engine: docker.DockerClient) -> None:
+def test_run_from_ui_changes_the_warehouse(stack: Stack, engine: docker.DockerClient) -> None:
     before = int(stack.sql("SELECT count(*) FROM marts.customer_history")[0])
     # Written at five to, the raw events would cover an hour whole that the plan had not yet seen.
-    stack.sql("DELETE FROM raw.events WHERE occurred_at >= (SELECT date_trunc('hour', MAX(occurred_at)) FROM raw.events)")
+    stack.sql(
+        "DELETE FROM raw.events WHERE occurred_at >= "
+        "(SELECT date_trunc('hour', MAX(occurred_at)) FROM raw.events)"
+    )
     run = stack.launch(days_ahead=next(DAYS_AHEAD))
     assert stack.wait_for_end(run) == "SUCCESS", stack.failure(run)
     assert {HISTORY, "shop/staging/events"} <= stack.materialized(run)
     verdicts = stack.checks(run)
     assert verdicts[f"{HISTORY}:not_null"] is True
-    assert "shop/marts/product_sales:every_product_sells" not in verdicts  # its signal says that the raw data are not there yet
+    assert (
+        "shop/marts/product_sales:every_product_sells" not in verdicts
+    )  # its signal says that the raw data are not there yet
     assert int(stack.sql("SELECT count(*) FROM marts.customer_history")[0]) >= before
-    assert stack.sql("SELECT count(*) > 0 FROM sqlmesh._intervals", database="sqlmesh_state") == ["t"]
-    assert stack.sql(f"SELECT status FROM runs WHERE run_id = '{run}'", database="dagster") == ["SUCCESS"]
+    assert stack.sql("SELECT count(*) > 0 FROM sqlmesh._intervals", database="sqlmesh_state") == [
+        "t"
+    ]
+    assert stack.sql(f"SELECT status FROM runs WHERE run_id = '{run}'", database="dagster") == [
+        "SUCCESS"
+    ]
     assert runners(engine) == []
 
 
-def test_a_run_cancelled_half_way_stops_its_runner_and_its_query(stack: Stack, engine: docker.DockerClient) -> None:
+def test_cancelled_run_stops_runner_and_query(stack: Stack, engine: docker.DockerClient) -> None:
     with stack.locked("raw.customers") as somebody_waits:
         run = stack.launch(assets=[HISTORY], days_ahead=next(DAYS_AHEAD))
         wait_until(somebody_waits, "the runner waits for the table")
@@ -126,7 +180,7 @@ def test_a_run_cancelled_half_way_stops_its_runner_and_its_query(stack: Stack, e
     assert runners(engine) == []
 
 
-def test_a_killed_runner_fails_its_run_with_the_reason(stack: Stack, engine: docker.DockerClient) -> None:
+def test_killed_runner_fails_its_run_with_reason(stack: Stack, engine: docker.DockerClient) -> None:
     with stack.locked("raw.customers") as somebody_waits:
         run = stack.launch(assets=[HISTORY], days_ahead=next(DAYS_AHEAD))
         wait_until(somebody_waits, "the runner waits for the table")
@@ -138,7 +192,7 @@ def test_a_killed_runner_fails_its_run_with_the_reason(stack: Stack, engine: doc
     assert runners(engine) == []
 
 
-def test_a_killed_code_location_comes_back_and_the_run_at_work_goes_on(stack: Stack, engine: docker.DockerClient) -> None:
+def test_run_survives_killed_code_location(stack: Stack, engine: docker.DockerClient) -> None:
     with stack.locked("raw.customers") as somebody_waits:
         run = stack.launch(assets=[HISTORY], days_ahead=next(DAYS_AHEAD))
         wait_until(somebody_waits, "the runner waits for the table")
@@ -150,7 +204,9 @@ def test_a_killed_code_location_comes_back_and_the_run_at_work_goes_on(stack: St
     assert runners(engine) == []
 
 
-def test_a_killed_run_worker_is_noticed_and_its_runner_is_stopped_and_removed(stack: Stack, engine: docker.DockerClient) -> None:
+def test_killed_run_worker_has_its_runner_removed(
+    stack: Stack, engine: docker.DockerClient
+) -> None:
     with stack.locked("raw.customers") as somebody_waits:
         run = stack.launch(assets=[HISTORY], days_ahead=next(DAYS_AHEAD))
         wait_until(somebody_waits, "the runner waits for the table")
@@ -160,35 +216,54 @@ def test_a_killed_run_worker_is_noticed_and_its_runner_is_stopped_and_removed(st
         wait_until(lambda: not somebody_waits(), "the query is cancelled")
 
 
-def test_the_schedule_can_be_switched_on_and_ticks(stack: Stack) -> None:
-    selector = {"repositoryName": "__repository__", "repositoryLocationName": "shop", "scheduleName": "sqlmesh_adaptive_schedule"}
+def test_schedule_can_be_switched_on_and_ticks(stack: Stack) -> None:
+    selector = {
+        "repositoryName": "__repository__",
+        "repositoryLocationName": "shop",
+        "scheduleName": "sqlmesh_adaptive_schedule",
+    }
     answer = stack.graphql(
-        "mutation ($s: ScheduleSelector!) { startSchedule(scheduleSelector: $s) { __typename ... on PythonError { message } "
+        "mutation ($s: ScheduleSelector!) { startSchedule(scheduleSelector: $s) { "
+        "__typename ... on PythonError { message } "
         "... on ScheduleStateResult { scheduleState { status } } } }",
         s=selector,
     )
     assert answer["scheduleState"]["status"] == "RUNNING", answer
     tick = stack.graphql(
-        "mutation ($s: ScheduleSelector!) { scheduleDryRun(selectorData: $s, timestamp: 4102444800) { __typename "
-        "... on PythonError { message } ... on DryRunInstigationTick { evaluationResult { skipReason error { message } runRequests { runKey } } } } }",
+        "mutation ($s: ScheduleSelector!) { "
+        "scheduleDryRun(selectorData: $s, timestamp: 4102444800) { "
+        "__typename ... on PythonError { message } ... on DryRunInstigationTick { "
+        "evaluationResult { skipReason error { message } runRequests { runKey } } } } }",
         s=selector,
     )
     assert tick["evaluationResult"]["error"] is None, tick
     assert tick["evaluationResult"]["runRequests"], tick
 
 
-def test_only_this_machine_reaches_the_ui_and_nothing_of_postgres_is_published(stack: Stack) -> None:
-    listed = [json.loads(line) for line in stack.compose("ps", "--format", "json").stdout.splitlines()]
-    published = {each["Service"]: {port["URL"] for port in each["Publishers"] or [] if port["PublishedPort"]} for each in listed}
-    assert {service: urls for service, urls in published.items() if urls} == {"webserver": {"127.0.0.1"}}
+def test_only_this_machine_reaches_the_ui(
+    stack: Stack,
+) -> None:
+    listed = [
+        json.loads(line) for line in stack.compose("ps", "--format", "json").stdout.splitlines()
+    ]
+    published = {
+        each["Service"]: {port["URL"] for port in each["Publishers"] or [] if port["PublishedPort"]}
+        for each in listed
+    }
+    assert {service: urls for service, urls in published.items() if urls} == {
+        "webserver": {"127.0.0.1"}
+    }
 
 
-def test_without_an_env_file_compose_says_what_to_do(tmp_path: Path) -> None:
+def test_compose_without_env_file_says_what_to_do(tmp_path: Path) -> None:
     with contextlib.chdir(tmp_path):
         command = Stack(tmp_path).command("config")
         command[command.index("--env-file") + 1] = "/dev/null"
         done = subprocess.run(
-            [*command[:2], "-f", str(Path(__file__).parents[3] / "compose.yaml"), *command[2:]], capture_output=True, text=True, check=False
+            [*command[:2], "-f", str(Path(__file__).parents[3] / "compose.yaml"), *command[2:]],
+            capture_output=True,
+            text=True,
+            check=False,
         )
     assert done.returncode != 0
     assert "copy .env.example to .env" in done.stderr

@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 from acceptance.local.deployment import Deployment
-from acceptance.local.told import deploy_told
+from acceptance.local.planned import deploy_planned
 
 Deploy = Callable[..., Deployment]
 
@@ -13,4 +13,4 @@ Deploy = Callable[..., Deployment]
 @pytest.fixture
 def deploy(tmp_path_factory: pytest.TempPathFactory) -> Deploy:
     """Deploy a planned project."""
-    return partial(deploy_told, tmp_path_factory=tmp_path_factory)
+    return partial(deploy_planned, tmp_path_factory=tmp_path_factory)

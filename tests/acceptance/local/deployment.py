@@ -1,4 +1,7 @@
-"""A code location on this machine, as a user would have it: a planned project, definitions, a DAGSTER_HOME with SQLite."""
+"""A code location on this machine, as a user would have it.
+
+It has a planned project, definitions and a DAGSTER_HOME with SQLite.
+"""
 
 import json
 import os
@@ -10,11 +13,13 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import dagster as dg
 from patience import PATIENCE
+from preloaded import RUNNER_MODULES, PreloadedProcess, Preloader, preloader
 
 ROOT = Path(__file__).parents[3]
 PROJECTS = ROOT / "tests" / "projects"
@@ -25,9 +30,12 @@ DEFINITIONS = """\
 import dagster as dg
 from dagster_sqlmesh_pipes import SQLMeshResource, SubprocessLauncher, sqlmesh_assets_factory
 
-resource = SQLMeshResource(project_dir={project!r}, launcher=SubprocessLauncher({launcher}), **{resource!r})
+options = {{"project_dir": {project!r}, **{resource!r}}}
+resource = SQLMeshResource(launcher=SubprocessLauncher({launcher}), **options)
 defs = dg.Definitions(assets=sqlmesh_assets_factory(sqlmesh_resource=resource, **{assets!r}))
 """
+
+IN_PROCESS: Mapping[str, Any] = {"execution": {"config": {"in_process": {}}}}
 
 
 @dataclass(frozen=True)
@@ -44,18 +52,27 @@ class Run:
 
     @property
     def materialized(self) -> dict[str, dg.AssetMaterialization]:
-        """The materializations, by the asset key's last part; an asset twice is an error."""
+        """The materializations of what the run did, by the asset key's last part."""
+        return self._materializations(adopted=False)
+
+    @property
+    def adopted(self) -> dict[str, dg.AssetMaterialization]:
+        """The materializations of what SQLMesh recorded before, by the key's last part."""
+        return self._materializations(adopted=True)
+
+    def _materializations(self, *, adopted: bool) -> dict[str, dg.AssetMaterialization]:
         found: dict[str, dg.AssetMaterialization] = {}
         for entry in self.logs:
-            if entry.asset_materialization is not None:
-                name = entry.asset_materialization.asset_key.path[-1]
+            made = entry.asset_materialization
+            if made is not None and ("sqlmesh/recorded_by" in made.metadata) == adopted:
+                name = made.asset_key.path[-1]
                 assert name not in found, f"{name} was materialized twice"
-                found[name] = entry.asset_materialization
+                found[name] = made
         return found
 
     @property
     def checks(self) -> dict[tuple[str, str], dg.AssetCheckEvaluation]:
-        """The check evaluations, by the asset key's last part and the check's name; one twice is an error."""
+        """Return the check evaluations by the last part of the asset key and the check name."""
         found: dict[tuple[str, str], dg.AssetCheckEvaluation] = {}
         for entry in self.logs:
             event = entry.dagster_event
@@ -69,7 +86,10 @@ class Run:
     @property
     def verdicts(self) -> dict[tuple[str, str], tuple[bool, str]]:
         """Whether each check passed, and its severity."""
-        return {key: (evaluation.passed, evaluation.severity.value) for key, evaluation in self.checks.items()}
+        return {
+            key: (evaluation.passed, evaluation.severity.value)
+            for key, evaluation in self.checks.items()
+        }
 
     @property
     def error(self) -> str:
@@ -88,7 +108,7 @@ class Run:
         return "\n".join(entry.user_message for entry in self.logs)
 
     def stored_at(self, *names: str) -> list[float]:
-        """When the materializations and the check evaluations of assets were stored, in seconds since the epoch."""
+        """Return the timestamps of the materializations and check evaluations of assets."""
         times = []
         for entry in self.logs:
             event = entry.dagster_event
@@ -132,7 +152,12 @@ class Deployment:
         if launcher is not None:
             self.launcher = launcher
         self.write_definitions(
-            DEFINITIONS.format(project=str(self.project), launcher=self.launcher, resource=self.resource, assets=self.assets)
+            DEFINITIONS.format(
+                project=str(self.project),
+                launcher=self.launcher,
+                resource=self.resource,
+                assets=self.assets,
+            )
         )
         self.make_manifest()
 
@@ -147,13 +172,24 @@ class Deployment:
 
     def sqlmesh(self, *arguments: str) -> str:
         """Run SQLMesh's own CLI in the project."""
-        return _run([str(RUNNER_BIN / "sqlmesh"), *arguments], cwd=self.project, env=self.environ())
+        return self._run_beside("sqlmesh", *arguments)
 
     def sqlmesh_runner(self, *arguments: str) -> str:
-        return _run([str(RUNNER_BIN / "sqlmesh-runner"), *arguments], cwd=self.project, env=self.environ())
+        return self._run_beside("sqlmesh-runner", *arguments)
+
+    def _run_beside(self, *program: str) -> str:
+        """Run a program of the runner's environment in the project, without Dagster."""
+        runner = preloader((str(RUNNER_BIN / "python"),), RUNNER_MODULES)
+        done = runner.run(program, cwd=self.project, env=self.environ(), timeout=PATIENCE)
+        assert done.returncode == 0, f"{' '.join(program)}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
 
     def environ(self) -> dict[str, str]:
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("DAGSTER", "SQLMESH", "PYTHONDONT"))}
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("DAGSTER", "SQLMESH", "PYTHONDONT"))
+        }
         return {
             **inherited,
             "DAGSTER_HOME": str(self.home),
@@ -164,17 +200,30 @@ class Deployment:
         }
 
     def execute(self, *, job: str = "__ASSET_JOB", config: Mapping[str, Any] | None = None) -> Run:
-        """Run a job with the default executor, as `dagster job execute` does: run worker, step process, runner."""
+        """Run a job with `dagster job execute`, and its steps in the same process."""
         command = ["job", "execute", "-f", str(self.definitions), "-j", job]
-        return self._dagster([*command, *self.config_file(config)])
+        return self._dagster([*command, *self._config_file({**IN_PROCESS, **_op_config(config)})])
 
     @contextmanager
-    def executing(self, *, config: Mapping[str, Any] | None = None) -> Iterator[tuple[subprocess.Popen[str], Path]]:
-        """Run everything in the background. Gives the process and its output's file."""
+    def executing(
+        self, *, config: Mapping[str, Any] | None = None
+    ) -> Iterator[tuple[PreloadedProcess, Path]]:
+        """Run everything in the background, each step in a process of its own, as by default.
+
+        Yields the process and its output's file.
+        """
         output = self.root / "execute.log"
         with output.open("w") as log:
-            command = ["dagster", "job", "execute", "-f", str(self.definitions), "-j", "__ASSET_JOB", *self.config_file(config)]
-            process = self.popen(*command, stdout=log, stderr=subprocess.STDOUT)
+            command = [
+                "job",
+                "execute",
+                "-f",
+                str(self.definitions),
+                "-j",
+                "__ASSET_JOB",
+                *self._config_file(_op_config(config)),
+            ]
+            process = self.start(*command, log=log)
         try:
             yield process, output
         finally:
@@ -183,19 +232,31 @@ class Deployment:
     def materialize(self, select: str, *, config: Mapping[str, Any] | None = None) -> Run:
         """Materialize a selection of assets with `dagster asset materialize`."""
         command = ["asset", "materialize", "-f", str(self.definitions), "--select", select]
-        run_config = ["--config-json", _json(config)] if config else []
-        return self._dagster([*command, *run_config])
+        run_config = {**IN_PROCESS, **_op_config(config)}
+        return self._dagster([*command, "--config-json", json.dumps(run_config)])
+
+    def start(self, *arguments: str, log: IO[str]) -> PreloadedProcess:
+        """Start a command of `dagster` in the background, in a process group of its own."""
+        program = ["dagster", *arguments]
+        options: dict[str, Any] = {"cwd": self.root, "env": self.environ()}
+        process = _dagster_preloader().popen(
+            program, stdout=log, stderr=log, start_new_session=True, **options
+        )
+        process.stdin.close()
+        return process
 
     def popen(self, *command: str, **options: Any) -> subprocess.Popen[str]:
         """Start one of Dagster's programs in this deployment, in a process group of its own."""
         program = [str(self.python / command[0]), *command[1:]]
-        return subprocess.Popen(program, env=self.environ(), cwd=self.root, text=True, start_new_session=True, **options)
+        return subprocess.Popen(
+            program, env=self.environ(), cwd=self.root, text=True, start_new_session=True, **options
+        )
 
     def instance(self) -> dg.DagsterInstance:
         return dg.DagsterInstance.from_config(str(self.home))
 
     def log_has(self, run_id: str, text: str) -> bool:
-        """Tell whether a run's log has an entry with `text` in it."""
+        """Return whether a run's log has an entry with `text` in it."""
         with self.instance() as instance:
             return any(text in entry.user_message for entry in instance.all_logs(run_id))
 
@@ -208,19 +269,29 @@ class Deployment:
     def last_run(self, output: str = "") -> Run:
         with self.instance() as instance:
             (record,) = instance.get_run_records(limit=1)
-            return Run(record.dagster_run.status.value, instance.all_logs(record.dagster_run.run_id), output)
+            return Run(
+                record.dagster_run.status.value,
+                instance.all_logs(record.dagster_run.run_id),
+                output,
+            )
 
     def _dagster(self, arguments: Sequence[str]) -> Run:
-        command = [str(self.python / "dagster"), *arguments]
-        done = subprocess.run(command, env=self.environ(), cwd=self.root, capture_output=True, text=True, check=False, timeout=PATIENCE)
+        done = self.dagster(*arguments)
         return self.last_run(done.stdout + done.stderr)
 
-    def config_file(self, config: Mapping[str, Any] | None) -> list[str]:
-        """Write a run's config, and give the option that names it."""
-        if not config:
-            return []
+    def dagster(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """Run a command of `dagster` to its end."""
+        if self.python == DAGSTER_BIN:
+            run = partial(_dagster_preloader().run, ["dagster", *arguments])
+        else:
+            command = [str(self.python / "dagster"), *arguments]
+            run = partial(subprocess.run, command, capture_output=True, text=True, check=False)
+        return run(cwd=self.root, env=self.environ(), timeout=PATIENCE)
+
+    def _config_file(self, config: Mapping[str, Any]) -> list[str]:
+        """Write a run's config, and return the option that names it."""
         path = self.root / "run_config.yaml"
-        path.write_text(_json(config))  # JSON is YAML
+        path.write_text(json.dumps(config))  # JSON is YAML
         return ["-c", str(path)]
 
 
@@ -230,11 +301,13 @@ def copy_of(planned: Path, to: Path) -> Path:
 
 
 def processes_with(text: str) -> Iterator[int]:
-    """Give the living processes whose command line has `text` in it."""
+    """Yield the living processes whose command line has `text` in it."""
     for path in Path("/proc").iterdir():
         if path.name.isdigit() and int(path.name) != os.getpid():
             try:
-                command = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                command = (
+                    (path / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                )
                 state = (path / "stat").read_text().rpartition(")")[2].split()[0]
             except OSError:
                 continue
@@ -242,22 +315,16 @@ def processes_with(text: str) -> Iterator[int]:
                 yield int(path.name)
 
 
-def kill_group(process: subprocess.Popen[str]) -> None:
+def kill_group(process: subprocess.Popen[str] | PreloadedProcess) -> None:
     """Kill a process that has a group of its own with all that it started in it."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
-def _op_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {"ops": {"sqlmesh_prod": {"config": dict(config)}}}
+def _dagster_preloader() -> Preloader:
+    return preloader((sys.executable,), ("dagster._cli", "dagster_sqlmesh_pipes"))
 
 
-def _json(config: Mapping[str, Any]) -> str:
-    return json.dumps(_op_config(config))
-
-
-def _run(command: Sequence[str], **options: Any) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE, **options)
-    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
-    return str(done.stdout)
+def _op_config(config: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {"ops": {"sqlmesh_prod": {"config": dict(config)}}} if config else {}

@@ -31,24 +31,26 @@ def failed(run: Run) -> str:
 
 
 def test_no_project_there(deploy: Deploy) -> None:
-    deployment = deploy("late")
+    deployment = deploy("slow_model")
     shutil.rmtree(deployment.project)
     deployment.project.mkdir()
     assert f"Error: There is no SQLMesh project in {deployment.project}" in prepare(deployment)
 
 
 def test_a_model_with_invalid_sql_is_named_with_its_file(deploy: Deploy) -> None:
-    deployment = deploy("late")
-    (deployment.project / "models" / "early.sql").write_text("MODEL (name late.early, kind FULL); SELECT FROM WHERE")
+    deployment = deploy("slow_model")
+    (deployment.project / "models" / "early.sql").write_text(
+        "MODEL (name late.early, kind FULL); SELECT FROM WHERE"
+    )
     assert "early.sql" in prepare(deployment)
 
 
 def test_an_unknown_gateway_is_named(deploy: Deploy) -> None:
-    assert "'nowhere'" in prepare(deploy("late"), gateway="nowhere")
+    assert "'nowhere'" in prepare(deploy("slow_model"), gateway="nowhere")
 
 
-def test_an_environment_that_was_never_planned_is_not_created_by_the_run(deploy: Deploy) -> None:
-    deployment = deploy("late", environment="staging")
+def test_unplanned_environment_is_not_created_by_the_run(deploy: Deploy) -> None:
+    deployment = deploy("slow_model", environment="staging")
     deployment.assets["name"] = "sqlmesh_prod"
     deployment.write()
     error = failed(deployment.materialize("*"))
@@ -58,34 +60,48 @@ def test_an_environment_that_was_never_planned_is_not_created_by_the_run(deploy:
 
 
 def test_a_selected_model_that_was_not_planned_needs_a_plan(deploy: Deploy) -> None:
-    deployment = deploy("late")
-    (deployment.project / "models" / "brand_new.sql").write_text("MODEL (name late.brand_new, kind FULL); SELECT 1 AS id")
+    deployment = deploy("slow_model")
+    (deployment.project / "models" / "brand_new.sql").write_text(
+        "MODEL (name late.brand_new, kind FULL); SELECT 1 AS id"
+    )
     deployment.make_manifest()
     error = failed(deployment.materialize("key:late/late/brand_new"))
     assert '"late"."late"."brand_new"' in error
     assert "sqlmesh plan" in error
 
 
-def test_a_warehouse_that_is_down(deploy: Deploy) -> None:
-    deployment = deploy("late")
+def test_a_warehouse_that_is_down_and_no_password(deploy: Deploy) -> None:
+    """Neither the storage, compute logs included, nor the manifest has the password."""
+    deployment = deploy("slow_model")
     config = deployment.project / "config.yaml"
-    down = "type: postgres, host: 127.0.0.1, port: 1, user: u, password: p, database: late"
-    config.write_text(config.read_text().replace("gateways:", f"gateways:\n  down:\n    connection: {{{down}}}"))
+    down = "type: postgres, host: 127.0.0.1, port: 1, user: u, password: s3same, database: late"
+    config.write_text(
+        config.read_text().replace("gateways:", f"gateways:\n  down:\n    connection: {{{down}}}")
+    )
     deployment.write(gateway="down")
     error = failed(deployment.materialize("*"))
     assert "127.0.0.1" in error
     assert "Connection refused" in error
+    stored = {path: path.read_bytes() for path in files_of(deployment.home)}
+    assert any("compute_logs" in path.parts for path in stored)
+    assert any(b"Connection refused" in text for text in stored.values())
+    manifest = deployment.project / ".sqlmesh-pipes" / "manifest.json"
+    for path, text in [*stored.items(), (manifest, manifest.read_bytes())]:
+        assert b"s3same" not in text, path
+
+
+def files_of(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
 
 
 def load_error(deployment: Deployment) -> str:
-    run = deployment.popen("dagster", "definitions", "validate", "-f", str(deployment.definitions), stdout=-1, stderr=-2)
-    output, _ = run.communicate()
-    assert run.returncode != 0
-    return str(output)
+    done = deployment.dagster("definitions", "validate", "-f", str(deployment.definitions))
+    assert done.returncode != 0
+    return done.stdout + done.stderr
 
 
 def test_a_manifest_of_a_newer_schema(deploy: Deploy) -> None:
-    deployment = deploy("late")
+    deployment = deploy("slow_model")
     path = deployment.project / ".sqlmesh-pipes" / "manifest.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 2}))
     error = load_error(deployment)
@@ -94,7 +110,7 @@ def test_a_manifest_of_a_newer_schema(deploy: Deploy) -> None:
 
 
 def test_a_missing_manifest(deploy: Deploy) -> None:
-    deployment = deploy("late")
+    deployment = deploy("slow_model")
     (deployment.project / ".sqlmesh-pipes" / "manifest.json").unlink()
     assert "sqlmesh-runner manifest --project-dir" in load_error(deployment)
 
@@ -108,21 +124,24 @@ def test_a_missing_manifest(deploy: Deploy) -> None:
     ids=["missing", "a Python without sqlmesh"],
 )
 def test_a_runner_that_cannot_run(deploy: Deploy, executable: str, said: str) -> None:
-    deployment = deploy("late", launcher=f"executable={executable!r}")
+    deployment = deploy("slow_model", launcher=f"executable={executable!r}")
     assert said in failed(deployment.materialize("*"))
 
 
 def test_a_runner_that_crashes_before_it_says_anything(deploy: Deploy, tmp_path: Path) -> None:
     crashing = tmp_path / "crashing"
-    crashing.write_text(f"#!{sys.executable}\nimport os, sys\nprint('about to crash', file=sys.stderr)\nos.abort()\n")
+    crashing.write_text(
+        f"#!{sys.executable}\nimport os, sys\n"
+        "print('about to crash', file=sys.stderr)\nos.abort()\n"
+    )
     crashing.chmod(0o755)
-    error = failed(deploy("late", launcher=f"executable={str(crashing)!r}").materialize("*"))
+    error = failed(deploy("slow_model", launcher=f"executable={str(crashing)!r}").materialize("*"))
     assert "exit code 134 (killed by SIGABRT) before its first message" in error
     assert "about to crash" in error
 
 
 def test_two_models_on_one_key_do_not_load(deploy: Deploy) -> None:
-    deployment = deploy("late")
+    deployment = deploy("slow_model")
     deployment.write_definitions(
         textwrap.dedent(f"""\
         import dagster as dg

@@ -1,17 +1,23 @@
 """Results are in Dagster's event log while the run goes on, from exactly what was selected."""
 
 from acceptance.local.conftest import Deploy
-from acceptance.local.told import PLANNED_AT, RUN_AT
+from acceptance.local.planned import PLANNED_AT, RUN_AT
 from patience import PATIENCE, wait_until
 
 
 def test_early_results_are_stored_before_a_late_model_has_ended(deploy: Deploy) -> None:
-    deployment = deploy("late")
+    deployment = deploy("slow_model")
     held = deployment.project / "wait_here"
     held.touch()
     with deployment.executing(config={"execution_time": RUN_AT}) as (job, log):
-        wait_until(lambda: 'slow" starts' in log.read_text() or job.poll() is not None, "the late model starts")
-        wait_until(lambda: len(deployment.last_run().stored_at("early", "middle")) == 5, "the early results are stored")
+        wait_until(
+            lambda: 'slow" starts' in log.read_text() or job.poll() is not None,
+            "the late model starts",
+        )
+        wait_until(
+            lambda: len(deployment.last_run().stored_at("early", "middle")) == 5,
+            "the early results are stored",
+        )
         assert deployment.last_run().status == "STARTED"
         held.unlink()
         assert job.wait(PATIENCE) == 0, log.read_text()
@@ -25,8 +31,8 @@ def test_early_results_are_stored_before_a_late_model_has_ended(deploy: Deploy) 
     assert max(run.stored_at("early", "middle")) < min(run.stored_at("slow"))
 
 
-def test_exactly_what_is_selected_is_run_and_upstream_models_stay_untouched(deploy: Deploy) -> None:
-    deployment = deploy("late")
+def test_selection_runs_without_upstream_models(deploy: Deploy) -> None:
+    deployment = deploy("slow_model")
     subset = deployment.materialize("key:late/late/middle", config={"execution_time": RUN_AT})
     assert subset.success, subset.output
     assert set(subset.materialized) == {"middle"}
@@ -36,7 +42,7 @@ def test_exactly_what_is_selected_is_run_and_upstream_models_stay_untouched(depl
 
 
 def test_a_run_with_nothing_due_materializes_nothing_and_says_so(deploy: Deploy) -> None:
-    run = deploy("late").materialize("*", config={"execution_time": PLANNED_AT})
+    run = deploy("slow_model").materialize("*", config={"execution_time": PLANNED_AT})
     assert run.success, run.output
     assert run.materialized == {}
     assert run.checks == {}

@@ -1,4 +1,4 @@
-"""Terminating a run, and killing its processes: what was recorded is reported, and nothing goes on."""
+"""Terminating a run or killing its processes reports what was recorded and leaves no process."""
 
 import os
 import signal
@@ -8,7 +8,7 @@ import dagster as dg
 import pytest
 from acceptance.local.conftest import Deploy
 from acceptance.local.deployment import Deployment, processes_with
-from acceptance.local.told import RUN_AT
+from acceptance.local.planned import RUN_AT
 from acceptance.local.webserver import webserver
 from patience import PATIENCE, wait_until
 
@@ -21,15 +21,21 @@ def runners(deployment: Deployment) -> list[int]:
     return list(processes_with(f"sqlmesh-runner run --project-dir {deployment.project}"))
 
 
-def test_a_terminated_run_reports_what_was_recorded_and_leaves_no_process(deploy: Deploy) -> None:
-    deployment = deploy("late", launcher="stop_grace=2, kill_grace=5")
+def test_terminated_run_reports_what_was_recorded(deploy: Deploy) -> None:
+    deployment = deploy("slow_model", launcher="stop_grace=2, kill_grace=5")
     held = deployment.project / "wait_here"
     held.touch()
     with webserver(deployment) as server:
         run_id = server.launch(execution_time=RUN_AT)
-        wait_until(lambda: deployment.log_has(run_id, '"late"."late"."slow" starts'), "the slow model is at work")
+        wait_until(
+            lambda: deployment.log_has(run_id, '"late"."late"."slow" starts'),
+            "the slow model is at work",
+        )
         server.terminate(run_id)
-        wait_until(lambda: deployment.status(run_id) == dg.DagsterRunStatus.CANCELED, "the run is cancelled")
+        wait_until(
+            lambda: deployment.status(run_id) == dg.DagsterRunStatus.CANCELED,
+            "the run is cancelled",
+        )
     run = deployment.last_run()
     assert set(run.materialized) == {"early", "middle"}
     assert "Asking process" in run.messages
@@ -49,22 +55,28 @@ store_event = SqliteEventLogStorage.store_event
 
 def store_and_interrupt(self, event):
     store_event(self, event)
-    if event.asset_materialization is not None and event.asset_materialization.asset_key.path[-1] == "early":
+    stored = event.asset_materialization
+    if stored is not None and stored.asset_key.path[-1] == "early":
         while not Path({at_work!r}).exists():
             time.sleep(0.05)
         os.killpg(0, signal.SIGINT)
 
 SqliteEventLogStorage.store_event = store_and_interrupt
 """
-"""Makes the process that stores the first result interrupt its whole group, as Ctrl-C does, when the last model is at work."""
+"""Interrupt the process group, as Ctrl-C does, while the first result is stored.
+
+It waits until the last model runs.
+"""
 
 
 @pytest.mark.parametrize("executor", ["in_process_executor", "multiprocess_executor"])
-def test_ctrl_c_while_a_result_is_stored_loses_no_result_and_leaves_no_process(deploy: Deploy, executor: str) -> None:
-    deployment = deploy("late", launcher="stop_grace=2, kill_grace=5")
+def test_ctrl_c_while_storing_loses_no_result(deploy: Deploy, executor: str) -> None:
+    deployment = deploy("slow_model", launcher="stop_grace=2, kill_grace=5")
     definitions = deployment.definitions.read_text()
     interrupted = definitions.replace("dg.Definitions(", f"dg.Definitions(executor=dg.{executor}, ")
-    deployment.write_definitions(INTERRUPT_ON_STORING.format(at_work=str(deployment.project / "at_work")) + interrupted)
+    deployment.write_definitions(
+        INTERRUPT_ON_STORING.format(at_work=str(deployment.project / "at_work")) + interrupted
+    )
     held = deployment.project / "wait_here"
     held.touch()
     (deployment.project / "at_work").unlink()  # from its plan
@@ -74,14 +86,20 @@ def test_ctrl_c_while_a_result_is_stored_loses_no_result_and_leaves_no_process(d
     run = deployment.last_run()
     assert run.status == "FAILURE"
     assert set(run.materialized) == {"early", "middle"}
-    assert run.verdicts.keys() == {("early", "not_null"), ("early", "number_of_rows"), ("middle", "unique_values")}
+    assert run.verdicts.keys() == {
+        ("early", "not_null"),
+        ("early", "number_of_rows"),
+        ("middle", "unique_values"),
+    }
     held.unlink()
     deployment.write_definitions(definitions)
-    assert set(deployment.materialize("*", config={"execution_time": RUN_AT}).materialized) == {"slow"}
+    assert set(deployment.materialize("*", config={"execution_time": RUN_AT}).materialized) == {
+        "slow"
+    }
 
 
 def test_no_runner_outlives_a_killed_step_process(deploy: Deploy) -> None:
-    deployment = deploy("late")
+    deployment = deploy("slow_model")
     (deployment.project / "wait_here").touch()
     with deployment.executing(config={"execution_time": RUN_AT}) as (worker, log):
         wait_until(lambda: 'slow" starts' in log.read_text(), "the slow model is at work")
@@ -90,3 +108,19 @@ def test_no_runner_outlives_a_killed_step_process(deploy: Deploy) -> None:
             os.kill(pid, signal.SIGKILL)
         worker.wait(PATIENCE)
         wait_until(lambda: not runners(deployment), "the runner is gone")
+
+
+def test_no_runner_outlives_a_killed_run_worker(deploy: Deploy) -> None:
+    """Its step process goes on, and finds that Dagster has ended the run."""
+    deployment = deploy("slow_model", launcher="stop_grace=2, kill_grace=5")
+    (deployment.project / "wait_here").touch()
+    with webserver(deployment) as server:
+        run_id = server.launch(execution_time=RUN_AT)
+        wait_until(
+            lambda: deployment.log_has(run_id, '"late"."late"."slow" starts'),
+            "the slow model is at work",
+        )
+        (runner,) = runners(deployment)
+        os.kill(parent_of(parent_of(runner)), signal.SIGKILL)
+        wait_until(lambda: not runners(deployment), "the runner is gone")
+        assert deployment.status(run_id) == dg.DagsterRunStatus.FAILURE

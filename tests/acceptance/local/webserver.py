@@ -6,31 +6,47 @@ import socket
 import subprocess
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 from acceptance.local.deployment import Deployment, kill_group
 from patience import wait_until
 
 LAUNCH = """
 mutation($selector: JobOrPipelineSelector!, $config: RunConfigData) {
-  launchRun(executionParams: {selector: $selector, runConfigData: $config}) { __typename ... on LaunchRunSuccess { run { runId } } }
+  launchRun(executionParams: {selector: $selector, runConfigData: $config}) {
+    __typename ... on LaunchRunSuccess { run { runId } }
+  }
 }"""
 TERMINATE = "mutation($run: String!) { terminateRun(runId: $run) { __typename } }"
-REPOSITORIES = "{ repositoriesOrError { ... on RepositoryConnection { nodes { name location { name } } } } }"
+RELOAD = """
+mutation($location: String!) {
+  reloadRepositoryLocation(repositoryLocationName: $location) {
+    ... on WorkspaceLocationEntry { locationOrLoadError { __typename } }
+  }
+}"""
+ASSETS = "{ assetNodes { assetKey { path } } }"
+REPOSITORIES = (
+    "{ repositoriesOrError { ... on RepositoryConnection { nodes { name location { name } } } } }"
+)
 
 
 class Webserver:
-    """`dagster dev` over a deployment, asked as its UI asks it."""
+    """A webserver, asked as its UI asks it."""
 
-    def __init__(self, deployment: Deployment, port: int) -> None:
-        self.deployment = deployment
-        self._url = f"http://127.0.0.1:{port}/graphql"
+    def __init__(self, port: int) -> None:
+        self._address = f"http://127.0.0.1:{port}"
+
+    def url(self, path: str) -> str:
+        return f"{self._address}{path}"
 
     def ask(self, query: str, **variables: Any) -> Any:
         body = json.dumps({"query": query, "variables": variables}).encode()
-        request = urllib.request.Request(self._url, body, {"content-type": "application/json"})
+        request = urllib.request.Request(
+            self.url("/graphql"), body, {"content-type": "application/json"}
+        )
         with urllib.request.urlopen(request, timeout=60) as response:
             return json.load(response)["data"]
 
@@ -40,6 +56,14 @@ class Webserver:
         except urllib.error.URLError:
             return None
 
+    def reload(self) -> set[str]:
+        """Reload the code location, and return its asset keys."""
+        (repository,) = self.is_up()
+        reloaded = self.ask(RELOAD, location=repository["location"]["name"])
+        loaded = reloaded["reloadRepositoryLocation"]["locationOrLoadError"]["__typename"]
+        assert loaded == "RepositoryLocation"
+        return {"/".join(node["assetKey"]["path"]) for node in self.ask(ASSETS)["assetNodes"]}
+
     def launch(self, **config: Any) -> str:
         (repository,) = self.is_up()
         selector = {
@@ -47,22 +71,43 @@ class Webserver:
             "repositoryLocationName": repository["location"]["name"],
             "jobName": "__ASSET_JOB",
         }
-        launched = self.ask(LAUNCH, selector=selector, config={"ops": {"sqlmesh_prod": {"config": config}}})["launchRun"]
+        launched = self.ask(
+            LAUNCH, selector=selector, config={"ops": {"sqlmesh_prod": {"config": config}}}
+        )["launchRun"]
         assert launched["__typename"] == "LaunchRunSuccess", launched
         return str(launched["run"]["runId"])
 
     def terminate(self, run_id: str) -> None:
-        assert self.ask(TERMINATE, run=run_id)["terminateRun"]["__typename"] == "TerminateRunSuccess"
+        assert (
+            self.ask(TERMINATE, run=run_id)["terminateRun"]["__typename"] == "TerminateRunSuccess"
+        )
 
 
 @contextmanager
 def webserver(deployment: Deployment) -> Iterator[Webserver]:
-    with _reserved_port() as port, (deployment.root / "dev.log").open("w") as log:
-        process = deployment.popen("dagster", "dev", "-f", str(deployment.definitions), "-p", str(port), stdout=log, stderr=log)
+    file = str(deployment.definitions)
+
+    def start(port: str, log: IO[str]) -> subprocess.Popen[str]:
+        command = ("dagster", "dev", "-f", file, "-p", port)
+        return deployment.popen(*command, stdout=log, stderr=log)
+
+    with served(start, log=deployment.root / "dev.log") as server:
+        yield server
+
+
+@contextmanager
+def served(
+    start: Callable[[str, IO[str]], subprocess.Popen[str]], *, log: Path
+) -> Iterator[Webserver]:
+    """Start a webserver, given its port and its output's file, in a process group of its own."""
+    with _reserved_port() as port, log.open("w") as output:
+        process = start(str(port), output)
         try:
-            server = Webserver(deployment, port)
-            wait_until(lambda: server.is_up() or process.poll() is not None, "the webserver answers")
-            assert process.poll() is None, (deployment.root / "dev.log").read_text()
+            server = Webserver(port)
+            wait_until(
+                lambda: server.is_up() or process.poll() is not None, "the webserver answers"
+            )
+            assert process.poll() is None, log.read_text()
             yield server
         finally:
             with suppress(subprocess.TimeoutExpired):
@@ -73,7 +118,10 @@ def webserver(deployment: Deployment) -> Iterator[Webserver]:
 
 @contextmanager
 def _reserved_port() -> Iterator[int]:
-    """Give a free port, which stays bound here: nobody gets it by chance, and a server that sets SO_REUSEADDR may listen on it."""
+    """Return a free port and keep it bound.
+
+    No other process is given it, and a server that sets SO_REUSEADDR can listen on it.
+    """
     with socket.socket() as reserved:
         reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         reserved.bind(("127.0.0.1", 0))

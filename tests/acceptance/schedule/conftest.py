@@ -1,22 +1,21 @@
-"""A PostgreSQL server for SQLMesh's project and Dagster's storage."""
+"""A PostgreSQL server for SQLMesh's project and Dagster's storage, and a project on DuckDB."""
 
-import os
+import datetime
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import docker
 import psycopg2  # type: ignore[import-untyped]
 import pytest
-from docker.errors import DockerException
-from patience import wait_until
+from acceptance.local.deployment import PROJECTS, Deployment, copy_of
+from postgres_server import PostgresServer, postgres_server
 
-IMAGE = os.environ.get("TEST_POSTGRES_IMAGE", "postgres:16")
-LOOPBACK: Any = {"5432/tcp": ("127.0.0.1", None)}  # at any free port; the SDK's types know no None there
 LOCK = 42
-"""The advisory lock at which the model of `ticks_postgres` waits."""
+"""The advisory lock at which the model of `locked_incremental` waits."""
 
 
 @dataclass(frozen=True)
@@ -57,43 +56,63 @@ class Database:
 
     def waiting(self) -> int:
         """Count the queries that wait at the lock."""
-        query = "SELECT COUNT(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND database = "
+        query = (
+            "SELECT COUNT(*) FROM pg_locks"
+            " WHERE locktype = 'advisory' AND NOT granted AND database = "
+        )
         (count,) = self.ask(f"{query}(SELECT oid FROM pg_database WHERE datname = '{self.name}')")
         return int(count)
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[int]:
-    """Start a server in a container and give its port, or skip (fail, with REQUIRE_DOCKER=1)."""
-    try:
-        client = docker.from_env()
-        container: Any = client.containers.run(IMAGE, detach=True, environment={"POSTGRES_PASSWORD": "postgres"}, ports=LOOPBACK)
-    except DockerException as exc:
-        if os.environ.get("REQUIRE_DOCKER") == "1":
-            raise
-        pytest.skip(f"no PostgreSQL in a container: {exc}")
-    try:
-        container.reload()
-        port = int(container.ports["5432/tcp"][0]["HostPort"])
-        wait_until(lambda: _answers(port), "PostgreSQL answers", every=0.2)
-        yield port
-    finally:
-        container.remove(force=True, v=True)
-        client.close()
-
-
-def _answers(port: int) -> bool:
-    try:
-        psycopg2.connect(host="127.0.0.1", port=port, user="postgres", password="postgres").close()
-    except psycopg2.OperationalError:
-        return False
-    return True
+def server() -> Iterator[PostgresServer]:
+    with postgres_server() as server:
+        yield server
 
 
 @pytest.fixture
-def database(server: int) -> Database:
-    made = Database(server, f"test_{secrets.token_hex(4)}")
-    connection = Database(server, "postgres").connect()
-    connection.cursor().execute(f"CREATE DATABASE {made.name}")
-    connection.close()
+def database(server: PostgresServer) -> Database:
+    made = Database(server.port, f"test_{secrets.token_hex(4)}")
+    server.execute(f"CREATE DATABASE {made.name}")
     return made
+
+
+def planned_three_days_ago(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Plan a project and make its manifest, once a session."""
+    planned = tmp_path_factory.getbasetemp() / "three_days_ago" / name
+    if not planned.exists():
+        root = tmp_path_factory.mktemp(name)
+        deployment = Deployment(
+            root=root, project=Path(shutil.copytree(PROJECTS / name, root / name))
+        )
+        (deployment.project / "ready").touch()
+        three_days_ago = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=3)
+        at = f"{three_days_ago:%Y-%m-%d}"
+        deployment.sqlmesh("plan", "--auto-apply", "--no-prompts", "--execution-time", at)
+        deployment.make_manifest()
+        planned.parent.mkdir(exist_ok=True)
+        deployment.project.rename(planned)  # a plan that fails leaves nothing there
+    return planned
+
+
+def deploy_planned(
+    name: str,
+    tmp_path_factory: pytest.TempPathFactory,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Deployment:
+    """Deploy a copy of a project that was planned three days ago, also for this process."""
+    project = copy_of(planned_three_days_ago(name, tmp_path_factory), tmp_path / name)
+    deployment = Deployment(root=tmp_path, project=project)
+    deployment.home.mkdir()
+    for variable, value in deployment.environ().items():
+        monkeypatch.setenv(variable, value)
+    return deployment
+
+
+@pytest.fixture
+def deployment(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Deployment:
+    """Deploy a model behind a signal, one that a cron restates, and one below each."""
+    return deploy_planned("signals_and_restatements", tmp_path_factory, tmp_path, monkeypatch)

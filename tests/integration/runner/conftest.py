@@ -22,7 +22,7 @@ def orders(planned: Path, tmp_path: Path) -> ProjectCopy:
 
 @pytest.fixture(scope="session")
 def scenario(planned: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Finished]:
-    """Give the run of one of the contract's scenarios, done once for all tests that look at it: a runner's start costs seconds, too."""
+    """Return the run of one of the contract's scenarios, done once: a start costs seconds."""
 
     @functools.cache
     def run(name: str) -> Finished:

@@ -1,4 +1,4 @@
-"""Drive the real runner as a process, the way a launcher does, on copies of projects that were planned once."""
+"""Run the real runner as a launcher does, on copies of projects that were planned once."""
 
 import json
 import os
@@ -17,21 +17,41 @@ from typing import Any
 import duckdb
 from dagster_pipes import encode_param
 from patience import PATIENCE
+from preloaded import RUNNER_MODULES, PreloadedProcess, Preloader, preloader
 
 SQLMESH = tuple(int(part) for part in version("sqlmesh").split(".")[:2])
+CAN_FORK = SQLMESH >= (0, 236)
+"""The DuckDB of older releases has threads once it is imported, and aborts a fork at its end."""
 PROJECTS = Path(__file__).parents[2] / "projects"
-RUNNER = (sys.executable, "-W", "ignore", "-m", "sqlmesh_runner")
+PYTHON = (sys.executable, "-W", "ignore")
+RUNNER = (*PYTHON, "-m", "sqlmesh_runner")
 PLANNED_AT = "2026-01-02 00:00:00"
 RUN_AT = "2026-01-05 00:00:00"  # three days are due
 
-ORDERS, TOTALS, VIEW = '"orders"."staging"."orders"', '"orders"."marts"."totals"', '"orders"."marts"."totals_view"'
-ANNOUNCED, AFTER, HEAVY = '"orders"."marts"."announced"', '"orders"."marts"."after_announced"', '"orders"."marts"."heavy"'
+ORDERS, TOTALS, VIEW = (
+    '"orders"."staging"."orders"',
+    '"orders"."marts"."totals"',
+    '"orders"."marts"."totals_view"',
+)
+ANNOUNCED, AFTER, HEAVY = (
+    '"orders"."marts"."announced"',
+    '"orders"."marts"."after_announced"',
+    '"orders"."marts"."heavy"',
+)
 STANDALONE = "assert_totals_agree"
 
-NOT_NULL, POSITIVE_AMOUNT, POSITIVE_ID = "not_null:549ef709", "assert_positive:56256ca0", "assert_positive:c334cb69"
+NOT_NULL, POSITIVE_AMOUNT, POSITIVE_ID = (
+    "not_null:549ef709",
+    "assert_positive:56256ca0",
+    "assert_positive:c334cb69",
+)
 ROWS, NEVER = "number_of_rows:9131ca39", "never_asked:4f53cda1"
 CHECKS: Mapping[str, Mapping[str, str]] = {
-    ORDERS: {NOT_NULL: "not_null", POSITIVE_AMOUNT: "assert_positive", POSITIVE_ID: "assert_positive_c334cb69"},
+    ORDERS: {
+        NOT_NULL: "not_null",
+        POSITIVE_AMOUNT: "assert_positive",
+        POSITIVE_ID: "assert_positive_c334cb69",
+    },
     TOTALS: {ROWS: "number_of_rows", NEVER: "never_asked"},
 }
 
@@ -44,21 +64,40 @@ TOTALS_AGREE = {STANDALONE: [{"asset_key": asset_key(TOTALS), "check_name": STAN
 
 
 def extras(
-    models: Iterable[str] = (ORDERS, TOTALS, VIEW, ANNOUNCED, AFTER, HEAVY), *, selection: str = "models", **more: Any
+    models: Iterable[str] = (ORDERS, TOTALS, VIEW, ANNOUNCED, AFTER, HEAVY),
+    *,
+    selection: str = "models",
+    **more: Any,
 ) -> dict[str, Any]:
-    """What the orchestrator would hand over for these models, with all their checks; for all models, with the standalone audit's too."""
+    """Return the orchestrator's extras for these models, with all their checks."""
     return {
         "protocol_version": 1,
         "selection": selection,
-        "models": {fqn: {"asset_key": asset_key(fqn), "checks": dict(CHECKS.get(fqn, {}))} for fqn in models},
+        "models": {
+            fqn: {"asset_key": asset_key(fqn), "checks": dict(CHECKS.get(fqn, {}))}
+            for fqn in models
+        },
         "standalone_audits": TOTALS_AGREE if selection == "all" else {},
         **more,
     }
 
 
 def pipes_context(extras: Mapping[str, Any]) -> dict[str, Any]:
-    nothing = ("asset_keys", "code_version_by_asset_key", "provenance_by_asset_key", "partition_key", "partition_key_range")
-    return {**dict.fromkeys(nothing), "partition_time_window": None, "run_id": "run", "job_name": None, "retry_number": 0, "extras": extras}
+    nothing = (
+        "asset_keys",
+        "code_version_by_asset_key",
+        "provenance_by_asset_key",
+        "partition_key",
+        "partition_key_range",
+    )
+    return {
+        **dict.fromkeys(nothing),
+        "partition_time_window": None,
+        "run_id": "run",
+        "job_name": None,
+        "retry_number": 0,
+        "extras": extras,
+    }
 
 
 @dataclass(frozen=True)
@@ -86,14 +125,19 @@ class Finished:
     def materialized(self) -> dict[str, dict[str, Any]]:
         """Metadata by asset key."""
         reported = self.params("report_asset_materialization")
-        assert len({each["asset_key"] for each in reported}) == len(reported), "an asset was materialized twice"
+        assert len({each["asset_key"] for each in reported}) == len(reported), (
+            "an asset was materialized twice"
+        )
         return {each["asset_key"]: _raw(each["metadata"]) for each in reported}
 
     @property
     def checks(self) -> dict[tuple[str, str], dict[str, Any]]:
         """Checks with their metadata in the same dict, by asset key and name."""
         reported = self.params("report_asset_check")
-        found = {(each["asset_key"], each["check_name"]): {**each, **_raw(each["metadata"])} for each in reported}
+        found = {
+            (each["asset_key"], each["check_name"]): {**each, **_raw(each["metadata"])}
+            for each in reported
+        }
         assert len(found) == len(reported), "a check was reported twice"
         return found
 
@@ -127,23 +171,45 @@ class ProjectCopy:
             connection.close()
 
     def plan(self, *arguments: str) -> str:
-        return sqlmesh(self.path, "plan", "--auto-apply", "--no-prompts", "--skip-tests", "--execution-time", PLANNED_AT, *arguments)
+        return sqlmesh(
+            self.path,
+            "plan",
+            "--auto-apply",
+            "--no-prompts",
+            "--skip-tests",
+            "--execution-time",
+            PLANNED_AT,
+            *arguments,
+        )
 
     @contextmanager
-    def start(self, *arguments: str, extras: Mapping[str, Any] | None = None, **options: Any) -> "Iterator[Running]":
+    def start(
+        self, *arguments: str, extras: Mapping[str, Any] | None = None, **options: Any
+    ) -> "Iterator[Running]":
         running = Running(self.path, arguments, extras, **options)
         try:
             yield running
         finally:
             running.kill()
 
-    def run(self, *arguments: str, extras: Mapping[str, Any] | None = None, **options: Any) -> Finished:
-        with self.start("run", "--execution-time", RUN_AT, *arguments, extras=extras, **options) as running:
+    def run(
+        self, *arguments: str, extras: Mapping[str, Any] | None = None, **options: Any
+    ) -> Finished:
+        with self.start(
+            "run", "--execution-time", RUN_AT, *arguments, extras=extras, **options
+        ) as running:
             return running.finish()
 
-    def command(self, *arguments: str, extras: Mapping[str, Any] | None = None, **options: Any) -> Finished:
+    def command(
+        self, *arguments: str, extras: Mapping[str, Any] | None = None, **options: Any
+    ) -> Finished:
         with self.start(*arguments, extras=extras, **options) as running:
             return running.finish()
+
+
+def runner_preloader() -> Preloader:
+    """Return the process from which SQLMesh and the runner are started."""
+    return preloader(PYTHON, RUNNER_MODULES)
 
 
 class Running:
@@ -168,11 +234,18 @@ class Running:
             env["DAGSTER_PIPES_MESSAGES"] = encode_param(messages or {"path": f"/dev/fd/{writing}"})
         self._errors = (cwd.parent / "stderr.txt").open("w+")
         self._output = (cwd.parent / "stdout.txt").open("w+")
-        self.process = subprocess.Popen(
-            [*command, *arguments], cwd=cwd, env=env, pass_fds=(writing,), stdin=subprocess.PIPE, stdout=self._output, stderr=self._errors
-        )
+        program = [*command, *arguments]
+        options: dict[str, Any] = {"cwd": cwd, "env": env, "pass_fds": (writing,)}
+        options |= {"stdout": self._output, "stderr": self._errors}
+        self.process: subprocess.Popen[bytes] | PreloadedProcess
+        if command == RUNNER and environ is None and CAN_FORK:
+            self.process = runner_preloader().popen(program[len(PYTHON) :], **options)
+        else:  # what is read on import may differ
+            self.process = subprocess.Popen(program, stdin=subprocess.PIPE, **options)
         os.close(writing)
-        self._alarm = threading.Timer(PATIENCE, self.process.kill)  # ends what waits for its messages
+        self._alarm = threading.Timer(
+            PATIENCE, self.process.kill
+        )  # ends what waits for its messages
         self._alarm.start()
         self._pipe = os.fdopen(self._reading, encoding="ascii")
         self.messages: list[dict[str, Any]] = []
@@ -188,7 +261,10 @@ class Running:
 
     def wait_for_log(self, text: str) -> None:
         """Read messages until one that logs the text is among them."""
-        self._read_until(lambda message: message["method"] == "log" and text in message["params"]["message"], repr(text))
+        self._read_until(
+            lambda message: message["method"] == "log" and text in message["params"]["message"],
+            repr(text),
+        )
 
     def _read_until(self, is_it: Callable[[Mapping[str, Any]], bool], what: str) -> None:
         if any(map(is_it, self.messages)):
@@ -228,26 +304,49 @@ class Running:
 
 def sqlmesh(cwd: Path, *arguments: str, code: int = 0) -> str:
     """Run SQLMesh's own command line, which must end with `code`."""
-    env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "", "SQLMESH__DISABLE_ANONYMIZED_ANALYTICS": "true", "MAX_FORK_WORKERS": "1"}
-    done = subprocess.run(
-        [Path(sys.executable).with_name("sqlmesh"), *arguments],
-        cwd=cwd, env=env, capture_output=True, text=True, check=False, timeout=PATIENCE,
-    )  # fmt: skip
+    env = {
+        **os.environ,
+        "PYTHONDONTWRITEBYTECODE": "",
+        "SQLMESH__DISABLE_ANONYMIZED_ANALYTICS": "true",
+        "MAX_FORK_WORKERS": "1",
+    }
+    options: dict[str, Any] = {"cwd": cwd, "env": env, "timeout": PATIENCE}
+    if CAN_FORK:
+        done = runner_preloader().run(["sqlmesh", *arguments], **options)
+    else:
+        program = [str(Path(sys.executable).with_name("sqlmesh")), *arguments]
+        done = subprocess.run(program, capture_output=True, text=True, check=False, **options)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout
 
 
+def run_without_the_runner(project: ProjectCopy) -> None:
+    """Do what `sqlmesh run` does, which has no option for the execution time."""
+    code = (
+        "from sqlmesh import Context; context = Context(paths=['.'], load=False); "
+        f"context.run(execution_time={RUN_AT!r}); context.close()"
+    )
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        cwd=project.path,
+        check=True,
+        capture_output=True,
+    )
+
+
 def planned_orders(directory: Path) -> Path:
-    """Make the project `run_orders`, with 15 orders on five days, planned when the first day was over."""
-    path = directory / "run_orders"
-    shutil.copytree(PROJECTS / "run_orders", path)
+    """Make the project `orders`: 15 orders on five days, planned after the first day."""
+    path = directory / "orders"
+    shutil.copytree(PROJECTS / "orders", path)
     project = ProjectCopy(path)
     project.sql("""
         CREATE SCHEMA raw;
         CREATE TABLE raw.orders (id INT, ordered_at DATE, amount TEXT);
         CREATE TABLE raw.knobs (rows_to_make BIGINT);
         INSERT INTO raw.knobs VALUES (10);
-        INSERT INTO raw.orders SELECT i + 1, DATE '2026-01-01' + (i // 3)::INT, i + 1 FROM (SELECT UNNEST(GENERATE_SERIES(0, 14)) AS i);
+        INSERT INTO raw.orders
+        SELECT i + 1, DATE '2026-01-01' + (i // 3)::INT, i + 1
+        FROM (SELECT UNNEST(GENERATE_SERIES(0, 14)) AS i);
     """)
     project.plan()
     return path

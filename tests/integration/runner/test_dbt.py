@@ -1,4 +1,4 @@
-"""A dbt project, loaded through SQLMesh. It needs dbt beside SQLMesh: `tests/matrix.sh` makes an environment that has it."""
+"""A dbt project, loaded through SQLMesh, in the environment that `tests/matrix.sh` makes."""
 
 import json
 import shutil
@@ -10,19 +10,22 @@ from integration.runner.harness import PROJECTS, Finished, ProjectCopy, asset_ke
 
 pytestmark = pytest.mark.skipif(find_spec("dbt") is None, reason="dbt is not installed here")
 
-ORDERS, TOTALS, VIEW, SEED = (f'"jaffle"."main"."{name}"' for name in ("orders", "totals", "totals_view", "customers"))
+ORDERS, TOTALS, VIEW, SEED = (
+    f'"jaffle"."main"."{name}"' for name in ("orders", "totals", "totals_view", "customers")
+)
 NOT_NULL, UNIQUE = "not_null_orders_id:4f53cda1", "unique_orders_id:4f53cda1"
 
 
 @pytest.fixture(scope="module")
 def planned_jaffle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("planned") / "kinds_dbt"
-    shutil.copytree(PROJECTS / "kinds_dbt", path)
+    path = tmp_path_factory.mktemp("planned") / "dbt"
+    shutil.copytree(PROJECTS / "dbt", path)
     project = ProjectCopy(path, "jaffle.duckdb")
     project.sql("""
         CREATE SCHEMA raw;
         CREATE TABLE raw.orders AS
-        SELECT i::INT AS id, ['ann', 'bob'][i::INT % 2 + 1] AS customer, i::INT AS amount FROM RANGE(6) AS numbers(i);
+        SELECT i::INT AS id, ['ann', 'bob'][i::INT % 2 + 1] AS customer, i::INT AS amount
+        FROM RANGE(6) AS numbers(i);
     """)
     project.plan()
     return path
@@ -45,10 +48,13 @@ def test_a_dbt_project_runs_and_its_tests_are_checks(jaffle: ProjectCopy) -> Non
     assert (run.code, run.end["outcome"], run.end["unknown_models"]) == (0, "success", [])
     counts = {key: metadata.get("dagster/row_count") for key, metadata in run.materialized.items()}
     assert counts == {asset_key(ORDERS): 6, asset_key(TOTALS): 2, asset_key(VIEW): None}
-    assert {name: check["passed"] for (_, name), check in run.checks.items()} == {"not_null": True, "unique": True}
+    assert {name: check["passed"] for (_, name), check in run.checks.items()} == {
+        "not_null": True,
+        "unique": True,
+    }
 
 
-def test_a_failing_dbt_test_fails_its_model_and_skips_what_reads_it(jaffle: ProjectCopy) -> None:
+def test_failed_dbt_test_fails_model_and_skips_downstream(jaffle: ProjectCopy) -> None:
     jaffle.sql("INSERT INTO raw.orders VALUES (NULL, 'ann', 1)")
 
     run = _run(jaffle)
@@ -59,7 +65,9 @@ def test_a_failing_dbt_test_fails_its_model_and_skips_what_reads_it(jaffle: Proj
     assert run.skipped(VIEW)["upstream"] == [ORDERS]
 
 
-def test_the_manifest_of_a_dbt_project_on_stdout_is_json_though_dbt_prints_there(jaffle: ProjectCopy) -> None:
+def test_dbt_manifest_on_stdout_is_only_json(
+    jaffle: ProjectCopy,
+) -> None:
     written = jaffle.command("manifest")
 
     models = {model["name"]: model for model in json.loads(written.stdout)["models"]}
@@ -72,13 +80,17 @@ def test_the_manifest_of_a_dbt_project_on_stdout_is_json_though_dbt_prints_there
         "main.totals_view": "VIEW",
     }
     orders = models["main.orders"]
-    assert (orders["path"], orders["tags"], orders["description"]) == ("models/orders.sql", ["money"], "Orders as they come in.")
+    assert (orders["path"], orders["tags"], orders["description"]) == (
+        "models/orders.sql",
+        ["money"],
+        "Orders as they come in.",
+    )
     assert [audit["id"] for audit in orders["audits"]] == [NOT_NULL, UNIQUE]
     assert orders["relation"] == "jaffle.main.orders"
     assert written.stdout == jaffle.command("manifest").stdout, "the same files, the same bytes"
 
 
-def test_a_dbt_project_has_the_same_hashes_from_files_and_from_state(jaffle: ProjectCopy) -> None:
+def test_dbt_hashes_from_files_equal_those_from_state(jaffle: ProjectCopy) -> None:
     (started,) = _run(jaffle).events("run_started")
 
     models = json.loads(jaffle.command("manifest").stdout)["models"]

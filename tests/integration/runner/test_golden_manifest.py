@@ -12,9 +12,12 @@ from integration.runner.harness import PROJECTS, ProjectCopy
 GOLDEN = DIRECTORY / "manifest.json"
 
 
-@pytest.mark.skipif(not version("sqlmesh").startswith("0.236."), reason="hashes and rendered SQL differ from release to release")
+@pytest.mark.skipif(
+    not version("sqlmesh").startswith("0.236."),
+    reason="hashes and rendered SQL differ from release to release",
+)
 def test_the_golden_manifest_is_what_the_runner_writes(tmp_path: Path) -> None:
-    project = Path(shutil.copytree(PROJECTS / "run_orders", tmp_path / "run_orders"))
+    project = Path(shutil.copytree(PROJECTS / "orders", tmp_path / "orders"))
     written = json.loads(ProjectCopy(project).command("manifest", "--column-lineage").stdout)
     golden = json.loads(GOLDEN.read_text())
     assert without_versions(written) == without_versions(golden)

@@ -1,114 +1,67 @@
-"""Runs with several threads on a real PostgreSQL: statistics, stopping, and a plan that comes in between."""
+"""Runs with several threads on PostgreSQL: statistics, stopping, and a plan meanwhile."""
 
-import os
+import json
 import shutil
 import signal
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from integration.runner.harness import PLANNED_AT, PROJECTS, RUN_AT, SQLMESH, ProjectCopy, asset_key, extras, sqlmesh
-from patience import wait_until
+from integration.runner.harness import (
+    PLANNED_AT,
+    PROJECTS,
+    RUN_AT,
+    SQLMESH,
+    ProjectCopy,
+    asset_key,
+    extras,
+    sqlmesh,
+)
+from postgres_server import PostgresServer, postgres_server
 
-psycopg2 = pytest.importorskip("psycopg2")
 pytestmark = pytest.mark.postgres
 
-IMAGE = os.environ.get("TEST_POSTGRES_IMAGE", "postgres:16")
 QUICK, AFTER = '"postgres"."marts"."quick"', '"postgres"."marts"."after"'
 GATES = ['"postgres"."marts"."gate_a"', '"postgres"."marts"."gate_b"']
 EXTRAS = extras([QUICK, AFTER, *GATES], selection="all", standalone_audits={})
 RUN = ("run", "--execution-time", RUN_AT)
 
 
-class Server:
-    """A PostgreSQL of this module's own, on a Unix socket: that of this machine, or one in a container."""
-
-    def __init__(self, directory: Path) -> None:
-        self.socket = directory
-        directory.chmod(0o777)  # it runs as a user of its own
-        if shutil.which("postgres") and shutil.which("initdb"):
-            data, inside = f"{directory}/data", []
-        elif shutil.which("docker") and subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0:
-            options = ["--rm", "--user=postgres", f"--volume={directory}:{directory}", "--entrypoint="]
-            data, inside = "/tmp/data", ["docker", "run", *options, IMAGE]
-        else:
-            raise NoServerError
-        script = f"""\
-            initdb --no-sync --auth=trust --username=postgres --pgdata={data} &&
-            exec postgres -D {data} -k {directory} -c listen_addresses= -c fsync=off"""
-        user = "postgres" if os.getuid() == 0 and not inside else None  # it refuses to run as root
-        with (directory / "log").open("w") as log:
-            self._process = subprocess.Popen([*inside, "sh", "-c", script], user=user, cwd=directory, stdout=log, stderr=log)
-
-    def connect(self, database: str = "postgres") -> Any:
-        connection = psycopg2.connect(host=str(self.socket), user="postgres", dbname=database)
-        connection.autocommit = True
-        return connection
-
-    def execute(self, *statements: str) -> None:
-        """Run statements that need databases without sessions."""
-        connection = self.connect("template1")
-        for statement in statements:
-            connection.cursor().execute(statement)
-        connection.close()
-
-    def answers(self) -> bool:
-        assert self._process.poll() is None, (self.socket / "log").read_text()
-        try:
-            self.connect().close()
-        except psycopg2.OperationalError:
-            return False
-        return True
-
-    def stop(self) -> None:
-        self._process.send_signal(signal.SIGINT)
-        self._process.wait()
-
-
-class NoServerError(Exception):
-    """There is neither a PostgreSQL here nor an engine for containers."""
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
+    with postgres_server() as server, pytest.MonkeyPatch.context() as environment:
+        environment.setenv("GATES_HOST", str(server.socket))
+        environment.setenv("GATES_PORT", str(server.port))
+        yield server
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    """Start a server, or skip (fail, with REQUIRE_DOCKER=1)."""
-    # Not in pytest's directory: another user must get there, and a socket's path must be short.
-    with tempfile.TemporaryDirectory(prefix="pg") as directory, pytest.MonkeyPatch.context() as environment:
-        environment.setenv("GATES_HOST", directory)
-        try:
-            server = Server(Path(directory))
-        except NoServerError as exc:
-            if os.environ.get("REQUIRE_DOCKER") == "1":
-                raise
-            pytest.skip(str(exc.__doc__))
-        try:
-            wait_until(server.answers, "PostgreSQL answers")
-            yield server
-        finally:
-            server.stop()
-
-
-@pytest.fixture(scope="module")
-def planned(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def planned(server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The project, planned in a database that is kept as a template."""
-    path = Path(shutil.copytree(PROJECTS / "run_gates", tmp_path_factory.mktemp("planned") / "run_gates"))
-    sqlmesh(path, "plan", "--auto-apply", "--no-prompts", "--skip-tests", "--execution-time", PLANNED_AT)
+    path = Path(
+        shutil.copytree(
+            PROJECTS / "locked_models", tmp_path_factory.mktemp("planned") / "locked_models"
+        )
+    )
+    sqlmesh(
+        path, "plan", "--auto-apply", "--no-prompts", "--skip-tests", "--execution-time", PLANNED_AT
+    )
     server.execute("ALTER DATABASE postgres RENAME TO planned")
     return path
 
 
 @pytest.fixture
-def gates(server: Server, planned: Path, tmp_path: Path) -> ProjectCopy:
+def gates(server: PostgresServer, planned: Path, tmp_path: Path) -> ProjectCopy:
     """The project as it was planned, with nobody holding the lock."""
-    server.execute("DROP DATABASE IF EXISTS postgres WITH (FORCE)", "CREATE DATABASE postgres TEMPLATE planned")
+    server.execute(
+        "DROP DATABASE IF EXISTS postgres WITH (FORCE)", "CREATE DATABASE postgres TEMPLATE planned"
+    )
     return ProjectCopy(Path(shutil.copytree(planned, tmp_path / "project")))
 
 
 @pytest.fixture
-def session(server: Server, gates: ProjectCopy) -> Iterator[Any]:
+def session(server: PostgresServer, gates: ProjectCopy) -> Iterator[Any]:
     """A cursor of a session of one's own."""
     connection = server.connect()
     yield connection.cursor()
@@ -130,12 +83,14 @@ def test_models_run_at_the_same_time_and_every_message_is_whole(gates: ProjectCo
     assert [message["seq"] for message in run.messages] == list(range(len(run.messages)))
 
 
-@pytest.mark.skipif(SQLMESH < (0, 212), reason="SQLMesh told no statistics then")
-def test_the_engines_row_counts_are_told(gates: ProjectCopy) -> None:
+@pytest.mark.skipif(SQLMESH < (0, 212), reason="SQLMesh reported no statistics then")
+def test_the_engines_row_counts_are_reported(gates: ProjectCopy) -> None:
     run = gates.run(extras=EXTRAS)
 
     assert run.materialized[asset_key(QUICK)]["sqlmesh/rows_processed"] == 5
-    assert {event["rows"] for event in run.events("batch_finished") if event["model"] == QUICK} == {5}
+    assert {event["rows"] for event in run.events("batch_finished") if event["model"] == QUICK} == {
+        5
+    }
 
 
 def test_a_stop_cancels_the_queries_of_all_threads(gates: ProjectCopy, held: Any) -> None:
@@ -150,11 +105,14 @@ def test_a_stop_cancels_the_queries_of_all_threads(gates: ProjectCopy, held: Any
     assert run.materialized.keys() == {asset_key(QUICK)}
     assert {run.skipped(fqn)["reason"] for fqn in (AFTER, *GATES)} == {"interrupted"}
     assert run.events("model_failed") == []
-    held.execute("SELECT COUNT(*) FROM pg_stat_activity WHERE query LIKE '%PG_ADVISORY_XACT_LOCK_SHARED%' AND pid <> PG_BACKEND_PID()")
+    held.execute(
+        "SELECT COUNT(*) FROM pg_stat_activity "
+        "WHERE query LIKE '%PG_ADVISORY_XACT_LOCK_SHARED%' AND pid <> PG_BACKEND_PID()"
+    )
     assert held.fetchone() == (0,), "nothing goes on in the server"
 
 
-def test_a_plan_during_the_run_starts_it_over_and_no_model_is_reported_twice(gates: ProjectCopy, held: Any) -> None:
+def test_plan_during_run_reports_no_model_twice(gates: ProjectCopy, held: Any) -> None:
     with gates.start(*RUN, extras=EXTRAS) as runner:
         for gate in GATES:
             runner.wait_for("model_started", gate)
@@ -167,11 +125,15 @@ def test_a_plan_during_the_run_starts_it_over_and_no_model_is_reported_twice(gat
     assert restarted["attempt"] == 2
     assert (run.code, run.end["outcome"]) == (0, "success")
     assert run.materialized.keys() == {asset_key(fqn) for fqn in (QUICK, AFTER, *GATES)}
-    assert {event["attempt"] for event in run.events("model_started") if event["model"] == AFTER} == {2}
+    assert {
+        event["attempt"] for event in run.events("model_started") if event["model"] == AFTER
+    } == {2}
     assert run.events("model_skipped") == run.events("model_failed") == []
 
 
-def test_a_run_goes_on_once_the_plan_that_it_waits_for_is_done(gates: ProjectCopy, session: Any) -> None:
+def test_a_run_goes_on_once_the_plan_that_it_waits_for_is_done(
+    gates: ProjectCopy, session: Any
+) -> None:
     with (gates.path / "config.yaml").open("a") as config:
         config.write("run: {environment_check_interval: 1, environment_check_max_wait: 3600}\n")
     session.execute("UPDATE sqlmesh._environments SET finalized_ts = NULL")
@@ -186,8 +148,8 @@ def test_a_run_goes_on_once_the_plan_that_it_waits_for_is_done(gates: ProjectCop
 
 
 @pytest.mark.skipif(SQLMESH < (0, 220), reason="SQLMesh asked for more than --skip-backfill then")
-def test_after_a_plan_during_the_run_the_rest_is_told_of_the_new_environment(gates: ProjectCopy, held: Any) -> None:
-    """A real plan: it takes away a model that has not run yet, and adds one that Dagster knows already and one that it does not."""
+def test_plan_during_run_switches_to_new_environment(gates: ProjectCopy, held: Any) -> None:
+    """The plan removes a model that has not run, and adds one that Dagster knows and another."""
     plan = (
         "plan",
         "dev",
@@ -200,14 +162,18 @@ def test_after_a_plan_during_the_run_the_rest_is_told_of_the_new_environment(gat
     )
     sqlmesh(gates.path, *plan)
     added, stranger = (AFTER.replace("after", name) for name in ("added", "stranger"))
-    asked = extras([QUICK, AFTER, added, *GATES], selection="all", standalone_audits={}, unplanned="skip")
+    asked = extras(
+        [QUICK, AFTER, added, *GATES], selection="all", standalone_audits={}, unplanned="skip"
+    )
     with gates.start(*RUN, "--environment", "dev", "--row-counts", extras=asked) as runner:
         for gate in GATES:
             runner.wait_for("model_started", gate)
         runner.wait_for("batch_finished", QUICK)
         (gates.path / "models" / "after.sql").unlink()
         for name in ("added", "stranger"):
-            (gates.path / "models" / f"{name}.sql").write_text(f"MODEL (name marts.{name}, kind FULL); SELECT 1 AS id")
+            (gates.path / "models" / f"{name}.sql").write_text(
+                f"MODEL (name marts.{name}, kind FULL); SELECT 1 AS id"
+            )
         sqlmesh(gates.path, *plan, "--skip-backfill")
         held.execute("SELECT PG_ADVISORY_UNLOCK(42)")
         run = runner.finish()
@@ -220,7 +186,9 @@ def test_after_a_plan_during_the_run_the_rest_is_told_of_the_new_environment(gat
     assert run.materialized[asset_key(QUICK)]["sqlmesh/plan_id"] == started["plan_id"] != planned
     assert run.materialized[asset_key(added)]["sqlmesh/plan_id"] == planned
     assert run.materialized[asset_key(added)]["dagster/row_count"] == 1
-    assert {event["model"]: event["reason"] for event in run.events("model_skipped")} == {AFTER: "not_planned"}
+    assert {event["model"]: event["reason"] for event in run.events("model_skipped")} == {
+        AFTER: "not_planned"
+    }
     assert run.end["unknown_models"] == [stranger]
 
 
@@ -228,4 +196,13 @@ def test_doctor_says_that_the_server_answers(gates: ProjectCopy) -> None:
     doctor = gates.command("doctor")
 
     assert doctor.code == 0
-    assert "postgres, 4 tasks at a time" in doctor.stdout
+    assert "postgres, 4 concurrent tasks" in doctor.stdout
+
+
+def test_state_lists_what_is_recorded(gates: ProjectCopy) -> None:
+    document = json.loads(gates.command("state").stdout)
+
+    recorded = {model["model"]: model["complete"] for model in document["models"]}
+    assert recorded == dict.fromkeys([*GATES, QUICK, AFTER], True)
+    again = json.loads(gates.command("state", "--since", document["cursor"]).stdout)
+    assert (again["changed"], again["models"]) == (False, [])

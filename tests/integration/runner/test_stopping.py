@@ -9,7 +9,18 @@ from pathlib import Path
 
 import pytest
 from dagster_pipes import encode_param
-from integration.runner.harness import AFTER, ANNOUNCED, HEAVY, ORDERS, RUN_AT, RUNNER, ProjectCopy, asset_key, extras, pipes_context
+from integration.runner.harness import (
+    AFTER,
+    ANNOUNCED,
+    HEAVY,
+    ORDERS,
+    RUN_AT,
+    RUNNER,
+    ProjectCopy,
+    asset_key,
+    extras,
+    pipes_context,
+)
 from patience import wait_until
 
 RUN = ("run", "--execution-time", RUN_AT)
@@ -23,7 +34,7 @@ def endless(orders: ProjectCopy) -> ProjectCopy:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_cancels_the_running_query_and_what_was_recorded_is_reported(
+def test_signal_cancels_query_and_reports_the_rest(
     endless: ProjectCopy, number: signal.Signals, code: int
 ) -> None:
     with endless.start(*RUN, extras=extras(selection="all")) as runner:
@@ -64,13 +75,13 @@ def test_the_end_of_standard_input_stops_the_run(endless: ProjectCopy) -> None:
     assert "standard input was closed" in run.end["error"]
 
 
-def test_without_the_option_the_end_of_standard_input_means_nothing(orders: ProjectCopy) -> None:
+def test_end_of_stdin_is_ignored_without_the_option(orders: ProjectCopy) -> None:
     with orders.start(*RUN, extras=extras([ORDERS])) as runner:
         runner.close_stdin()
         assert runner.finish().code == 0
 
 
-def test_a_request_that_comes_before_sqlmesh_is_imported_is_heard(orders: ProjectCopy) -> None:
+def test_stop_before_sqlmesh_is_imported_is_honoured(orders: ProjectCopy) -> None:
     with orders.start(*RUN, "--stop-when-stdin-closes", extras=extras(selection="all")) as runner:
         runner.close_stdin()
         run = runner.finish()
@@ -78,8 +89,11 @@ def test_a_request_that_comes_before_sqlmesh_is_imported_is_heard(orders: Projec
     assert (run.code, run.end["outcome"], run.events("model_started")) == (130, "interrupted", [])
 
 
-def test_a_runner_does_not_outlive_a_killed_parent(endless: ProjectCopy, tmp_path: Path) -> None:
-    """The parent starts a runner as the subprocess launcher does, and is killed without a chance to clean up."""
+@pytest.mark.parametrize("child", ["no child", "a child that holds standard input"])
+def test_a_runner_does_not_outlive_a_killed_parent(
+    endless: ProjectCopy, tmp_path: Path, child: str
+) -> None:
+    """The parent starts a runner as the subprocess launcher does, and is killed at once."""
     context = tmp_path / "context.json"
     context.write_text(json.dumps(pipes_context(extras(selection="all"))))
     reading, writing = os.pipe()
@@ -89,8 +103,10 @@ def test_a_runner_does_not_outlive_a_killed_parent(endless: ProjectCopy, tmp_pat
         "DAGSTER_PIPES_MESSAGES": encode_param({"path": f"/dev/fd/{writing}"}),
     }
     parent = subprocess.Popen(
-        [sys.executable, "-c", _PARENT, str(writing), *RUNNER, *RUN, "--stop-when-stdin-closes"],
-        cwd=endless.path, env=env, pass_fds=(writing,), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        [sys.executable, "-c", _PARENT, child, str(writing), *RUNNER, *RUN,
+         "--stop-when-stdin-closes"],
+        cwd=endless.path, env=env, pass_fds=(writing,), stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     os.close(writing)
     with os.fdopen(reading) as pipe:
@@ -100,16 +116,21 @@ def test_a_runner_does_not_outlive_a_killed_parent(endless: ProjectCopy, tmp_pat
                 break
         # The pipe ends when its last writer, the runner, is gone.
         messages = [json.loads(line) for line in pipe]
-    parent.wait()
+    parent.communicate()  # which ends its child, too
 
     assert messages[-1]["method"] == "closed"
     assert messages[-2]["params"]["payload"]["outcome"] == "interrupted"
 
 
 _PARENT = """
-import subprocess, sys
-writing, *command = sys.argv[1:]
-subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=(int(writing),)).wait()
+import os, subprocess, sys
+child, writing, *command = sys.argv[1:]
+runner = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=(int(writing),))
+if child != "no child" and not os.fork():
+    os.close(int(writing))
+    sys.stdin.read()
+    os._exit(0)
+runner.wait()
 """
 
 
@@ -124,14 +145,14 @@ def _wait_until_checked(project: ProjectCopy) -> None:
     wait_until((project.path / "checked").exists, "the signal was asked")
 
 
-def test_what_can_not_be_cancelled_is_left_behind_when_the_grace_is_over(deaf: ProjectCopy) -> None:
+def test_uncancellable_work_is_left_after_the_grace(deaf: ProjectCopy) -> None:
     with deaf.start(*RUN, "--cancel-grace", "0.3", extras=extras(selection="all")) as runner:
         _wait_until_checked(deaf)
         runner.signal(signal.SIGTERM)
         run = runner.finish()
 
     assert (run.code, run.end["outcome"]) == (143, "interrupted")
-    assert run.end["error"] == "SIGTERM received; it did not come to an end within 0.3 s"
+    assert run.end["error"] == "SIGTERM received; SQLMesh did not end within 0.3 s"
     assert run.messages[-1]["method"] == "closed"
 
 
@@ -142,5 +163,5 @@ def test_a_second_signal_does_not_wait_for_the_grace(deaf: ProjectCopy) -> None:
         runner.signal(signal.SIGTERM)
         run = runner.finish()
 
-    assert run.end["error"].endswith("a second signal came")
+    assert run.end["error"].endswith("a second signal arrived")
     assert run.code in {130, 143}, "two pending signals may be delivered in any order"

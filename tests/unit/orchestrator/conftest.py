@@ -26,7 +26,7 @@ def empty_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def instance(empty_home: Path, tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    """Give an instance on SQLite that several threads may use."""
+    """Return an instance on SQLite that several threads may use."""
     home = shutil.copytree(empty_home, tmp_path / "home")
     with dg.DagsterInstance.local_temp(str(home)) as instance:
         yield instance
@@ -37,7 +37,11 @@ def make_resource(tmp_path: Path) -> Make:
     """Make a resource over a manifest, with any launcher."""
 
     def make(
-        launcher: Launcher, models: Sequence[dict[str, Any]] = SHOP, *, other: dict[str, Any] | None = None, **fields: Any
+        launcher: Launcher,
+        models: Sequence[dict[str, Any]] = SHOP,
+        *,
+        other: dict[str, Any] | None = None,
+        **fields: Any,
     ) -> SQLMeshResource:
         path = tmp_path / "manifest.json"
         path.write_text(json.dumps(manifest(models, **(other or {}))))

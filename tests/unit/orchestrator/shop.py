@@ -28,14 +28,25 @@ def model(name: str, **other: Any) -> dict[str, Any]:
 
 
 def audit(name: str, digest: str = "00000000", **other: Any) -> dict[str, Any]:
-    return {"id": f"{name}:{digest}", "name": name, "query": "SELECT 1", "dialect": "duckdb", **other}
+    return {
+        "id": f"{name}:{digest}",
+        "name": name,
+        "query": "SELECT 1",
+        "dialect": "duckdb",
+        **other,
+    }
 
 
 def manifest(models: Sequence[dict[str, Any]], **other: Any) -> dict[str, Any]:
     return {
         "schema_version": 1,
         "generator": {"name": "sqlmesh-runner", "version": "0.1.0", "sqlmesh_version": "0.236.4"},
-        "project": {"gateway": "duckdb", "environment": "prod", "default_catalog": "shop", "dialect": "duckdb"},
+        "project": {
+            "gateway": "duckdb",
+            "environment": "prod",
+            "default_catalog": "shop",
+            "dialect": "duckdb",
+        },
         "models": list(models),
         **other,
     }
@@ -55,14 +66,20 @@ SHOP = [
 Make = Callable[..., SQLMeshResource]
 
 
-def run(resource: SQLMeshResource, *, selection: Any = None, run_config: Any = None, **options: Any) -> dg.ExecuteInProcessResult:
+def run(
+    resource: SQLMeshResource, *, selection: Any = None, run_config: Any = None, **options: Any
+) -> dg.ExecuteInProcessResult:
     """Run the resource's assets in this process; a failing step does not raise."""
     assets = sqlmesh_assets_factory(sqlmesh_resource=resource, **options)
     return dg.materialize(assets, selection=selection, run_config=run_config, raise_on_error=False)
 
 
 def materialized(result: dg.ExecuteInProcessResult) -> list[str]:
-    return ["/".join(event.asset_key.path) for event in result.get_asset_materialization_events() if event.asset_key]
+    return [
+        "/".join(event.asset_key.path)
+        for event in result.get_asset_materialization_events()
+        if event.asset_key
+    ]
 
 
 def step_error(result: dg.ExecuteInProcessResult) -> str:

@@ -1,9 +1,11 @@
 """The subprocess launcher, with scripts for runners: real processes, pipes and signals."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -53,7 +55,12 @@ def read_all(launcher: SubprocessLauncher, **extras: Any) -> tuple[list[bytes], 
 
 
 def test_messages_arrive_whole_however_they_were_written(script: Script) -> None:
-    lines, end = read_all(script('say("{\\"a\\": 1}\\n{\\"b\\""); say(": 2}\\n"); say("x" * 5_000_000 + "\\n"); say("last")'))
+    lines, end = read_all(
+        script(
+            'say("{\\"a\\": 1}\\n{\\"b\\""); say(": 2}\\n"); '
+            'say("x" * 5_000_000 + "\\n"); say("last")'
+        )
+    )
     assert lines[:2] == [b'{"a": 1}', b'{"b": 2}']
     assert len(lines[2]) == 5_000_000
     assert lines[3] == b"last"
@@ -61,8 +68,10 @@ def test_messages_arrive_whole_however_they_were_written(script: Script) -> None
 
 
 def test_a_message_can_be_read_while_the_runner_still_runs(script: Script) -> None:
-    # The runner waits for a file that is made only after its message was read: reading at its end would never end.
-    launcher = script('say("first\\n")\nwhile not os.path.exists(sys.argv[1]): time.sleep(0.01)\nsay("second\\n")')
+    # The runner waits for a file that is made only after its message was read.
+    launcher = script(
+        'say("first\\n")\nwhile not os.path.exists(sys.argv[1]): time.sleep(0.01)\nsay("second\\n")'
+    )
     go = Path(launcher.executable or "").with_name("go")
     with launcher.launch(request(str(go))) as invocation:
         assert invocation.read() == b"first"
@@ -74,15 +83,25 @@ def test_a_message_can_be_read_while_the_runner_still_runs(script: Script) -> No
 
 def test_the_context_of_5000_models_reaches_the_runner(script: Script) -> None:
     launcher = script(
-        'path = decode_param(os.environ["DAGSTER_PIPES_CONTEXT"])["path"]\nsay(str(len(json.load(open(path))["extras"]["models"])) + "\\n")'
+        'path = decode_param(os.environ["DAGSTER_PIPES_CONTEXT"])["path"]\n'
+        'say(str(len(json.load(open(path))["extras"]["models"])) + "\\n")'
     )
-    models = {f'"warehouse"."a_schema"."a_model_with_a_long_name_{i}"': {"checks": {"not_null": "not_null"}} for i in range(5000)}
+    models = {
+        f'"warehouse"."a_schema"."a_model_with_a_long_name_{i}"': {
+            "checks": {"not_null": "not_null"}
+        }
+        for i in range(5000)
+    }
     lines, _ = read_all(launcher, models=models)
     assert lines == [b"5000"]
 
 
-def test_output_goes_to_this_process_and_its_end_into_the_tail(script: Script, capfd: pytest.CaptureFixture[str]) -> None:
-    with script('print("to stdout"); print("gr\\u00fc\\u00dfe", file=sys.stderr)').launch(request()) as invocation:
+def test_output_goes_to_this_process_and_its_end_into_the_tail(
+    script: Script, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with script('print("to stdout"); print("gr\\u00fc\\u00dfe", file=sys.stderr)').launch(
+        request()
+    ) as invocation:
         assert invocation.read() is None
         tail = invocation.log_tail()
     captured = capfd.readouterr()
@@ -91,14 +110,68 @@ def test_output_goes_to_this_process_and_its_end_into_the_tail(script: Script, c
     assert sorted(tail.splitlines()) == ["grüße", "to stdout"]
 
 
-def test_only_listed_variables_reach_the_runner(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+def _environment(launcher: SubprocessLauncher) -> dict[str, str]:
+    """Return the variables that a runner started by the launcher has."""
+    lines, _ = read_all(launcher)
+    variables: dict[str, str] = json.loads(lines[0])
+    return variables
+
+
+SAY_ENVIRONMENT = 'say(json.dumps(dict(os.environ)) + "\\n")'
+
+
+def test_runner_inherits_environment_but_not_dagsters_own(
+    script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed = {"REGION": "EU", "SNOWFLAKE_PASSWORD": "secret", "A": "over"}
+    withheld = {
+        "PYTHONPATH": "/dagster",
+        "VIRTUAL_ENV": "/dagster",
+        "DAGSTER_CLOUD_AGENT_TOKEN": "secret",
+        "DAGSTER_PG_PASSWORD": "secret",
+    }
+    for name, value in {**passed, **withheld}.items():
+        monkeypatch.setenv(name, value)
+    found = _environment(script(SAY_ENVIRONMENT, env={"A": "b"}))
+    assert {name: found.get(name) for name in passed} == {**passed, "A": "b"}
+    assert not {name for name in found if name in withheld}
+
+
+def test_storage_credentials_of_dagster_yaml_are_withheld(
+    script: Script, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "dagster.yaml").write_text(
+        "run_queue:\n  tag: {env: WAREHOUSE_HOST}\nstorage:\n  postgres:\n    postgres_db:\n"
+        "      # username: {env: WAREHOUSE_USER}\n"
+        "      username:\n        env: META_USER\n\n      password: {env: 'META_PASSWORD'}\n"
+        "telemetry:\n  enabled: false\n"
+    )
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    for name in ("META_USER", "META_PASSWORD", "WAREHOUSE_HOST", "WAREHOUSE_USER"):
+        monkeypatch.setenv(name, "x")
+    found = _environment(script(SAY_ENVIRONMENT, pass_env=["META_USER"]))
+    assert {name for name in found if name.startswith(("META", "WAREHOUSE"))} == {
+        "META_USER",
+        "WAREHOUSE_HOST",
+        "WAREHOUSE_USER",
+    }
+
+
+def test_runner_without_inheritance_gets_listed_variables_only(
+    script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setenv("SNOWFLAKE_USER", "me")
     monkeypatch.setenv("SQLMESH__DEFAULT_GATEWAY", "dev")
     monkeypatch.setenv("PYTHONPATH", "/somewhere")
-    body = 'say("\\n".join(f"{k}={os.environ.get(k)}" for k in ["AWS_SECRET_ACCESS_KEY", "SNOWFLAKE_USER", "SQLMESH__DEFAULT_GATEWAY", "PYTHONPATH", "A"]) + "\\n")'
-    lines, _ = read_all(script(body, pass_env=["SNOWFLAKE_*"], env={"A": "b"}))
-    assert lines == [b"AWS_SECRET_ACCESS_KEY=None", b"SNOWFLAKE_USER=me", b"SQLMESH__DEFAULT_GATEWAY=dev", b"PYTHONPATH=None", b"A=b"]
+    found = _environment(
+        script(SAY_ENVIRONMENT, inherit_env=False, pass_env=["SNOWFLAKE_*"], env={"A": "b"})
+    )
+    assert found["SNOWFLAKE_USER"] == "me"
+    assert found["SQLMESH__DEFAULT_GATEWAY"] == "dev"
+    assert found["A"] == "b"
+    assert "AWS_SECRET_ACCESS_KEY" not in found
+    assert "PYTHONPATH" not in found
 
 
 def test_stop_asks_with_sigint_and_what_is_said_after_it_is_read(script: Script) -> None:
@@ -123,7 +196,9 @@ def test_a_runner_that_does_not_stop_is_killed_with_its_children(script: Script)
         import subprocess
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        child = subprocess.Popen([sys.executable, "-c", "import signal, time; [signal.signal(s, signal.SIG_IGN) for s in (2, 15)]; time.sleep(600)"])
+        ignore = "[signal.signal(s, signal.SIG_IGN) for s in (2, 15)]"
+        code = f"import signal, time; {ignore}; time.sleep(600)"
+        child = subprocess.Popen([sys.executable, "-c", code])
         say(f"{child.pid}\\n")
         while True: time.sleep(1)
     """
@@ -136,7 +211,34 @@ def test_a_runner_that_does_not_stop_is_killed_with_its_children(script: Script)
     wait_until(lambda: not _lives(child), "its child is gone")
 
 
-def test_a_runner_that_does_not_heed_sigint_is_asked_with_sigterm_before_it_is_killed(script: Script) -> None:
+def test_what_a_runner_leaves_in_its_process_group_is_killed(script: Script) -> None:
+    body = """\
+        import subprocess
+        sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
+        child = subprocess.Popen(sleep, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        say(f"{child.pid}\\n")
+    """
+    with script(body).launch(request()) as invocation:
+        child = int(invocation.read() or 0)
+        assert invocation.wait().code == 0
+        assert _lives(child)
+    wait_until(lambda: not _lives(child), "its child is gone")
+
+
+def test_the_context_is_in_no_file_that_could_be_left(script: Script, tmp_path: Path) -> None:
+    """A killed step can't remove one."""
+    launcher = script('say("ready\\n"); sys.stdin.read()')
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setattr(tempfile, "tempdir", str(tmp_path))
+        before = set(tmp_path.iterdir())
+        with launcher.launch(request()) as invocation:
+            invocation.read()
+            assert set(tmp_path.iterdir()) == before
+
+
+def test_runner_ignoring_sigint_gets_sigterm(
+    script: Script,
+) -> None:
     body = """\
         def bye(*_):
             say("terminating\\n")
@@ -155,19 +257,23 @@ def test_a_runner_that_does_not_heed_sigint_is_asked_with_sigterm_before_it_is_k
 
 
 def test_leaving_the_context_stops_a_runner_that_still_runs(script: Script) -> None:
-    with script('say(f"{os.getpid()}\\n")\nwhile True: time.sleep(1)').launch(request()) as invocation:
+    with script('say(f"{os.getpid()}\\n")\nwhile True: time.sleep(1)').launch(
+        request()
+    ) as invocation:
         pid = int(invocation.read() or 0)
     assert not _lives(pid)
 
 
-def test_the_runner_sees_its_stdin_end_when_the_step_process_is_killed(script: Script, tmp_path: Path) -> None:
+def test_killed_step_process_ends_the_runners_stdin(script: Script, tmp_path: Path) -> None:
     launcher = script('say("ready\\n"); sys.stdin.read(); open(sys.argv[1], "w").close()')
     gone = tmp_path / "gone"
     step = textwrap.dedent(f"""\
         import time
         from dagster_sqlmesh_pipes import SubprocessLauncher
         from dagster_sqlmesh_pipes.launchers.base import LaunchRequest
-        with SubprocessLauncher(executable={launcher.executable!r}).launch(LaunchRequest(arguments=[{str(gone)!r}], context={{}})) as invocation:
+        launcher = SubprocessLauncher(executable={launcher.executable!r})
+        request = LaunchRequest(arguments=[{str(gone)!r}], context={{}})
+        with launcher.launch(request) as invocation:
             invocation.read()
             print("ready", flush=True)
             time.sleep(600)
@@ -182,7 +288,9 @@ def test_the_runner_sees_its_stdin_end_when_the_step_process_is_killed(script: S
 
 
 @pytest.mark.parametrize("missing", ["setting", "variable", "path"])
-def test_a_missing_executable_is_named_with_what_asked_for_it(missing: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_missing_executable_is_named_with_what_asked_for_it(
+    missing: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.delenv("SQLMESH_RUNNER", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
     if missing == "variable":
@@ -207,7 +315,10 @@ def test_a_python_without_the_runner_says_what_to_install_where() -> None:
 
 def test_run_to_end_gives_stdout_or_the_end_of_stderr(tmp_path: Path) -> None:
     path = tmp_path / "runner"
-    path.write_text(f"#!{sys.executable}\nimport sys\nprint('out')\nsys.exit('no model here: models/a.sql' if 'fail' in sys.argv else 0)\n")
+    path.write_text(
+        f"#!{sys.executable}\nimport sys\nprint('out')\n"
+        "sys.exit('no model here: models/a.sql' if 'fail' in sys.argv else 0)\n"
+    )
     path.chmod(0o755)
     launcher = SubprocessLauncher(executable=str(path))
     assert launcher.run_to_end(["manifest"]) == "out\n"
@@ -215,24 +326,61 @@ def test_run_to_end_gives_stdout_or_the_end_of_stderr(tmp_path: Path) -> None:
         launcher.run_to_end(["manifest", "fail"])
 
 
+def test_run_to_end_after_timeout_kills_runner_and_raises(tmp_path: Path) -> None:
+    path = tmp_path / "runner"
+    path.write_text(
+        f"#!{sys.executable}\n"
+        "import os, sys, time\n"
+        "print('runner', os.getpid(), file=sys.stderr, flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    path.chmod(0o755)
+    with pytest.raises(LaunchError, match=r"did not end within 3 seconds:\nrunner") as error:
+        SubprocessLauncher(executable=str(path)).run_to_end(["state"], timeout=3)
+    pid = str(error.value).split()[-1]
+    assert not Path("/proc", pid).exists()
+
+
 def test_run_to_end_reads_utf_8_in_any_locale(tmp_path: Path) -> None:
     path = tmp_path / "runner"
-    path.write_text(f"#!{sys.executable}\nimport sys\nsys.stdout.buffer.write('Zürich'.encode())\n", encoding="utf-8")
+    path.write_text(
+        f"#!{sys.executable}\nimport sys\nsys.stdout.buffer.write('Zürich'.encode())\n",
+        encoding="utf-8",
+    )
     path.chmod(0o755)
-    code = f"from dagster_sqlmesh_pipes import SubprocessLauncher as L; print(ascii(L(executable={str(path)!r}).run_to_end([])))"
-    locale = {"PATH": os.environ["PATH"], "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], env=locale, capture_output=True, text=True, check=False)
+    code = (
+        "from dagster_sqlmesh_pipes import SubprocessLauncher; "
+        f"print(ascii(SubprocessLauncher(executable={str(path)!r}).run_to_end([])))"
+    )
+    locale = {
+        "PATH": os.environ["PATH"],
+        "LC_ALL": "C",
+        "PYTHONUTF8": "0",
+        "PYTHONCOERCECLOCALE": "0",
+    }
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        env=locale,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.stdout.strip() == r"'Z\xfcrich'", done.stderr
 
 
 def _lives(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):  # the latter if it went between opening and reading
+    except (
+        FileNotFoundError,
+        ProcessLookupError,
+    ):  # the latter if it went between opening and reading
         return False
 
 
-def test_an_executable_is_looked_up_from_here_although_it_is_started_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_executable_is_relative_to_the_current_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     runner = tmp_path / "bin" / "sqlmesh-runner"
     runner.parent.mkdir()
     runner.write_text("#!/bin/sh\npwd\n")

@@ -1,4 +1,4 @@
-"""SQLMesh is imported once, here: warnings are errors in our tests, and its own deprecated calls are not ours to mend."""
+"""Imports SQLMesh once, without its own deprecation warnings: warnings are errors in tests."""
 
 import warnings
 

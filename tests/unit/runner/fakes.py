@@ -1,4 +1,4 @@
-"""Stand-ins for what SQLMesh hands to the runner, with only what the runner reads."""
+"""Fakes of SQLMesh's objects, with only the attributes that the runner reads."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
-from sqlmesh_runner.events import Event
+from sqlmesh_runner.recording.events import Event
 from sqlmesh_runner.sinks.base import Sink
 
 DAY = 86_400_000  # milliseconds
@@ -57,10 +57,14 @@ class FakeSnapshot:
     @property
     def node(self) -> Any:
         return SimpleNamespace(
-            start=None, end=None, cron_next=lambda _now: NEXT_DUE, signals=self.signals, batch_concurrency=self.batch_concurrency
+            start=None,
+            end=None,
+            cron_next=lambda _now: NEXT_DUE,
+            signals=self.signals,
+            batch_concurrency=self.batch_concurrency,
         )
 
 
 def days(count: int) -> list[tuple[int, int]]:
-    """Give that many intervals of a day, from the epoch on."""
+    """Return that many intervals of a day, from the epoch on."""
     return [(day * DAY, (day + 1) * DAY) for day in range(count)]

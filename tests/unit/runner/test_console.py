@@ -1,31 +1,35 @@
-"""SQLMesh's console, as the installed SQLMesh has it."""
+"""SQLMesh's console callbacks, as the installed SQLMesh has them."""
 
-import logging
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from sqlmesh.core.console import NoopConsole
 
-from sqlmesh_runner.console import HANDLED, SilentConsole, event_console
 from sqlmesh_runner.errors import StopEvaluationError
-from sqlmesh_runner.queries import RunningQueries
+from sqlmesh_runner.recording.aggregation import BatchResult
+from sqlmesh_runner.sqlmesh_api.console import SilentConsole, event_console
+from sqlmesh_runner.sqlmesh_api.queries import RunningQueries
 
 
 class FakeRecorder:
-    """Keep what is told."""
+    """Keep the calls."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
+        self.calls: list[tuple[str, tuple[Any, ...]]] = []
+        self.internal_errors: list[tuple[str, Exception]] = []
         self.error: Exception | None = None
 
+    def internal_error(self, doing: str, exc: Exception) -> None:
+        self.internal_errors.append((doing, exc))
+
     def __getattr__(self, name: str) -> Any:
-        def tell(*args: Any, **kwargs: Any) -> None:
+        def record(*args: Any) -> None:
             if self.error is not None:
                 raise self.error
-            self.told.append((name, args, kwargs))
+            self.calls.append((name, args))
 
-        return tell
+        return record
 
 
 class LoudConsole(SilentConsole):
@@ -46,25 +50,25 @@ def _console(recorder: FakeRecorder, display: NoopConsole | None = None) -> Any:
 SNAPSHOT = SimpleNamespace(name="m", model_gateway=None)
 
 
-def test_what_is_handled_exists_in_this_sqlmesh_or_came_later() -> None:
-    later = {"update_signal_progress"}  # since 0.199
-
-    assert {name for name in HANDLED if not hasattr(NoopConsole, name)} <= later
-
-
-def test_a_batch_that_ended_is_told_by_name_whatever_the_order_of_arguments() -> None:
+def test_batch_arguments_are_bound_by_name() -> None:
     recorder = FakeRecorder()
 
     _console(recorder).update_snapshot_evaluation_progress(
-        SNAPSHOT, duration_ms=1500, batch_idx=0, interval=(0, 1), num_audits_failed=1, num_audits_passed=2
+        SNAPSHOT,
+        duration_ms=1500,
+        batch_idx=0,
+        interval=(0, 1),
+        num_audits_failed=1,
+        num_audits_passed=2,
     )
 
-    ((name, args, given),) = recorder.told
-    assert (name, args) == ("batch_ended", (SNAPSHOT, (0, 1)))
-    assert (given["seconds"], given["audits"], given["error"], given["restated_by"]) == (1.5, (2, 1), None, [])
+    batch = BatchResult(
+        snapshot=SNAPSHOT, interval=(0, 1), duration=1.5, audits=3, audits_failed=1, restated_by=[]
+    )
+    assert recorder.calls == [("batch_ended", (batch,))]
 
 
-def test_a_failed_batch_is_told_with_the_error_that_is_on_its_way() -> None:
+def test_failed_batch_has_the_error_being_raised() -> None:
     recorder, error = FakeRecorder(), ValueError("bad cast")
     console = _console(recorder)
 
@@ -77,20 +81,31 @@ def test_a_failed_batch_is_told_with_the_error_that_is_on_its_way() -> None:
     with pytest.raises(ValueError, match="bad cast"):
         batch()
 
-    assert (recorder.told[0][2]["seconds"], recorder.told[0][2]["error"]) == (None, error)
+    ((_name, (result,)),) = recorder.calls
+    assert (result.duration, result.error) == (None, error)
 
 
-def test_an_error_of_ours_does_not_reach_sqlmesh(caplog: pytest.LogCaptureFixture) -> None:
+def test_handler_error_is_internal_and_does_not_reach_sqlmesh() -> None:
     recorder = FakeRecorder()
     recorder.error = KeyError("a bug")
 
-    with caplog.at_level(logging.ERROR):
-        _console(recorder).update_snapshot_evaluation_progress(SNAPSHOT, (0, 1), 0, 1, 0, 0)
+    _console(recorder).update_snapshot_evaluation_progress(SNAPSHOT, (0, 1), 0, 1, 0, 0)
 
-    assert "update_snapshot_evaluation_progress could not be reported" in caplog.text
+    doing = "recording SQLMesh's update_snapshot_evaluation_progress"
+    assert recorder.internal_errors == [(doing, recorder.error)]
 
 
-def test_the_wish_to_stop_does_reach_sqlmesh_where_a_batch_would_start() -> None:
+def test_unknown_arguments_are_an_internal_error() -> None:
+    recorder, display = FakeRecorder(), LoudConsole()
+    display.log_status_update = lambda *_args, **_kwargs: None  # type: ignore[method-assign]
+
+    _console(recorder, display).log_status_update("hello", renamed=True)
+
+    ((doing, error),) = recorder.internal_errors
+    assert (doing, type(error)) == ("recording SQLMesh's log_status_update", TypeError)
+
+
+def test_stop_reaches_sqlmesh_where_a_batch_would_start() -> None:
     recorder = FakeRecorder()
     recorder.error = StopEvaluationError("enough")
 
@@ -98,14 +113,14 @@ def test_the_wish_to_stop_does_reach_sqlmesh_where_a_batch_would_start() -> None
         _console(recorder).start_snapshot_evaluation_progress(SNAPSHOT)
 
 
-def test_everything_is_shown_as_well() -> None:
+def test_callbacks_are_shown_as_well() -> None:
     recorder, display = FakeRecorder(), LoudConsole()
 
     _console(recorder, display).log_status_update("hello")
 
     assert display.shown == ["hello"]
-    assert recorder.told == [("log", ("INFO", "hello"), {})]
+    assert recorder.calls == [("log", ("INFO", "hello"))]
 
 
-def test_all_that_sqlmesh_may_call_is_there() -> None:
+def test_console_has_every_abstract_method() -> None:
     assert not type(_console(FakeRecorder())).__abstractmethods__

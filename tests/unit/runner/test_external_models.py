@@ -1,4 +1,4 @@
-"""EXTERNAL models have audits and nothing else: they are run with what reads them, and never materialized."""
+"""EXTERNAL models have audits only: they run with what reads them, and never materialize."""
 
 from unit.runner.fakes import FakeSnapshot, days
 from unit.runner.test_recorder import Run, an_audit
@@ -6,25 +6,38 @@ from unit.runner.test_recorder import Run, an_audit
 from sqlmesh_runner.selection import Selection
 
 READS, EXTERNAL = '"db"."a"."x"', '"db"."raw"."events"'
-EXTRAS = {"selection": "models", "models": {READS: {"checks": {}}}, "externals": {EXTERNAL: {"asset_key": "e", "checks": {"a:1": "a"}}}}
+EXTRAS = {
+    "selection": "models",
+    "models": {READS: {"checks": {}}},
+    "externals": {EXTERNAL: {"asset_key": "e", "checks": {"a:1": "a"}}},
+}
 
 
 def test_an_external_that_guards_the_selection_is_run_with_it() -> None:
-    assert Selection.from_extras(EXTRAS).resolved([READS, EXTERNAL], environment="prod").models == frozenset({READS, EXTERNAL})
+    assert Selection.from_extras(EXTRAS).resolved(
+        [READS, EXTERNAL], environment="prod"
+    ).models == frozenset({READS, EXTERNAL})
 
 
-def test_an_external_that_is_not_planned_guards_nothing_and_is_no_error() -> None:
+def test_unplanned_external_is_no_error() -> None:
     resolved = Selection.from_extras(EXTRAS).resolved([READS], environment="prod")
 
     assert (resolved.models, resolved.unplanned) == (frozenset({READS}), ())
 
 
 def test_externals_do_not_narrow_a_run_of_everything() -> None:
-    assert Selection.from_extras({**EXTRAS, "selection": "all"}).resolved([READS, EXTERNAL], environment="prod").models is None
+    assert (
+        Selection.from_extras({**EXTRAS, "selection": "all"})
+        .resolved([READS, EXTERNAL], environment="prod")
+        .models
+        is None
+    )
 
 
 def test_audits_alone_do_not_audit_externals() -> None:
-    assert Selection.from_extras(EXTRAS).resolved([READS, EXTERNAL], environment="prod").audits == {}
+    assert (
+        Selection.from_extras(EXTRAS).resolved([READS, EXTERNAL], environment="prod").audits == {}
+    )
 
 
 def test_an_external_has_verdicts_and_no_materialization() -> None:

@@ -11,17 +11,19 @@ from sqlglot import exp
 from sqlmesh.core.lineage import column_dependencies
 from unit.runner.sqlmesh_projects import copy_project
 
-from sqlmesh_runner import lineage
-from sqlmesh_runner.lineage import LineageCache, trace_columns
-from sqlmesh_runner.manifest import build_manifest, load_files
-from sqlmesh_runner.manifest_schema import ColumnLineage
+from sqlmesh_runner.manifest import lineage
+from sqlmesh_runner.manifest.build import build_manifest, load_files
+from sqlmesh_runner.manifest.lineage import LineageCache, trace_columns
+from sqlmesh_runner.manifest.schema import ColumnLineage
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "shop"
 
 
 @pytest.fixture(scope="module")
 def nasty(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return load_files([copy_project("manifest_lineage", tmp_path_factory.mktemp("lineage"))], gateway=None)
+    return load_files(
+        [copy_project("column_lineage", tmp_path_factory.mktemp("lineage"))], gateway=None
+    )
 
 
 def _by_sqlmesh(context: Any, name: str, column: str) -> set[tuple[str, str]]:
@@ -31,7 +33,10 @@ def _by_sqlmesh(context: Any, name: str, column: str) -> set[tuple[str, str]]:
 
 def _lineage(context: Any, name: str) -> dict[str, set[tuple[str, str]]]:
     traced = trace_columns(context.get_model(name), default_catalog=context.default_catalog)
-    return {column: {(source["fqn"], source["column"]) for source in sources} for column, sources in traced.items()}
+    return {
+        column: {(source["fqn"], source["column"]) for source in sources}
+        for column, sources in traced.items()
+    }
 
 
 def _compare_with_sqlmesh(context: Any) -> int:
@@ -40,23 +45,31 @@ def _compare_with_sqlmesh(context: Any) -> int:
         if model.is_sql:
             traced = _lineage(context, model.name)
             for column in model.columns_to_types or ():
-                with suppress(ValueError):  # SQLMesh 0.180 can't say where a column beside a PIVOT comes from
-                    assert traced.get(column, set()) == _by_sqlmesh(context, model.name, column), (model.name, column)
+                with suppress(
+                    ValueError
+                ):  # SQLMesh 0.180 can't say where a column beside a PIVOT comes from
+                    assert traced.get(column, set()) == _by_sqlmesh(context, model.name, column), (
+                        model.name,
+                        column,
+                    )
                     compared += 1
     return compared
 
 
-def test_every_column_of_a_nasty_project_has_the_lineage_that_sqlmesh_gives(nasty: Any) -> None:
-    # CTEs, unions, subqueries, stars, USING, UNNEST, LATERAL, recursion, PIVOT, windows, self references, another dialect.
+def test_lineage_of_unusual_sql_equals_sqlmeshs(nasty: Any) -> None:
+    # CTEs, unions, subqueries, stars, USING, UNNEST, LATERAL, recursion, PIVOT, windows, self
+    # references, another dialect.
     assert _compare_with_sqlmesh(nasty) >= 50
 
 
-def test_every_column_of_the_example_has_the_lineage_that_sqlmesh_gives(tmp_path: Path) -> None:
-    project = shutil.copytree(EXAMPLE, tmp_path / "shop", ignore=shutil.ignore_patterns(".cache", "*.db", "logs"))
+def test_lineage_of_the_example_equals_sqlmeshs(tmp_path: Path) -> None:
+    project = shutil.copytree(
+        EXAMPLE, tmp_path / "shop", ignore=shutil.ignore_patterns(".cache", "*.db", "logs")
+    )
     assert _compare_with_sqlmesh(load_files([Path(project)], gateway=None)) >= 30
 
 
-def test_a_column_of_a_union_comes_from_the_same_place_of_each_branch(nasty: Any) -> None:
+def test_union_column_is_traced_by_position(nasty: Any) -> None:
     orders, customers = '"memory"."raw"."orders"', '"memory"."raw"."customers"'
     assert _lineage(nasty, "nasty.unions") == {
         "id": {(customers, "customer_id"), (orders, "order_id")},
@@ -72,7 +85,9 @@ def test_a_python_model_has_no_lineage(nasty: Any) -> None:
     assert trace_columns(nasty.get_model("nasty.from_python"), default_catalog="memory") == {}
 
 
-def test_the_walk_asks_each_scope_once_for_a_column(nasty: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_walk_asks_each_scope_once_for_a_column(
+    nasty: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[tuple[int, str | int]] = []
     original = lineage._Walk._trace
 
@@ -110,7 +125,9 @@ def test_a_model_whose_upstream_columns_changed_is_traced_again(nasty: Any, tmp_
     model, tracer = nasty.get_model("nasty.stars"), _Tracer()
     cache = LineageCache(tmp_path / "lineage.json")
     cache.get(model, tracer)
-    other = model.copy(update={"mapping_schema": {"memory": {"raw": {"orders": {"order_id": "INT"}}}}})
+    other = model.copy(
+        update={"mapping_schema": {"memory": {"raw": {"orders": {"order_id": "INT"}}}}}
+    )
     cache.get(other, tracer)
     assert len(tracer.asked) == 2
 
@@ -131,7 +148,9 @@ def test_a_cache_that_cannot_be_written_costs_nothing_but_time(nasty: Any, tmp_p
     assert (tmp_path / "file").read_text() == "in the way of a folder"
 
 
-def test_sql_that_cannot_be_traced_costs_its_model_the_lineage_only(nasty: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_untraceable_sql_loses_lineage_only(
+    nasty: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     def broken(model: Any) -> ColumnLineage:
         msg = "no idea"
         raise ValueError(msg)
@@ -141,9 +160,13 @@ def test_sql_that_cannot_be_traced_costs_its_model_the_lineage_only(nasty: Any, 
     assert "no idea" in caplog.text
 
 
-def test_the_cache_lies_in_the_project_s_cache_folder_and_gives_the_same_manifest(tmp_path: Path) -> None:
-    project = copy_project("manifest_lineage", tmp_path)
+def test_cached_lineage_makes_the_same_manifest(
+    tmp_path: Path,
+) -> None:
+    project = copy_project("column_lineage", tmp_path)
     first = build_manifest(paths=[project], column_lineage=True)
     kept = json.loads((project / ".cache" / "column_lineage.json").read_text())
-    assert len(kept["lineages"]) == sum("column_lineage" in model for model in first["models"]) == 14
+    assert (
+        len(kept["lineages"]) == sum("column_lineage" in model for model in first["models"]) == 14
+    )
     assert build_manifest(paths=[project], column_lineage=True) == first

@@ -7,14 +7,20 @@ import duckdb
 import pytest
 from sqlmesh.core.engine_adapter import EngineAdapter, create_engine_adapter
 
-from sqlmesh_runner.queries import RunningQueries
+from sqlmesh_runner.sqlmesh_api.queries import RunningQueries
 
 
 def _serving(cursor: Any = None, connection: Any = None) -> RunningQueries:
-    return RunningQueries(lambda _gateway: SimpleNamespace(cursor=cursor or object(), connection=connection or object()))
+    return RunningQueries(
+        lambda _gateway: SimpleNamespace(
+            cursor=cursor or object(), connection=connection or object()
+        )
+    )
 
 
-@pytest.mark.parametrize(("side", "method"), [("cursor", "interrupt"), ("connection", "cancel"), ("cursor", "cancel")])
+@pytest.mark.parametrize(
+    ("side", "method"), [("cursor", "interrupt"), ("connection", "cancel"), ("cursor", "cancel")]
+)
 def test_a_running_batch_is_cancelled_the_way_its_driver_can(side: str, method: str) -> None:
     calls: list[str] = []
     queries = _serving(**{side: SimpleNamespace(**{method: lambda: calls.append(method)})})
@@ -26,7 +32,7 @@ def test_a_running_batch_is_cancelled_the_way_its_driver_can(side: str, method: 
     assert calls == [method, method]
 
 
-def test_nothing_is_cancelled_before_a_batch_began_or_after_it_ended() -> None:
+def test_nothing_is_cancelled_outside_a_batch() -> None:
     queries = _serving(cursor=SimpleNamespace(interrupt=pytest.fail))
     queries.cancel()
     queries.begin(None)
@@ -35,7 +41,7 @@ def test_nothing_is_cancelled_before_a_batch_began_or_after_it_ended() -> None:
     queries.cancel()
 
 
-def test_a_driver_that_refuses_to_cancel_or_can_not_is_passed_over() -> None:
+def test_driver_that_cannot_cancel_is_passed_over() -> None:
     def refuse() -> None:
         raise RuntimeError
 
@@ -50,7 +56,10 @@ def adapter() -> EngineAdapter:
 
 
 def _error_of(adapter: EngineAdapter, sql: str) -> BaseException:
-    with RunningQueries().watch(), pytest.raises(duckdb.CatalogException, match="nowhere") as raised:
+    with (
+        RunningQueries().watch(),
+        pytest.raises(duckdb.CatalogException, match="nowhere") as raised,
+    ):
         adapter.execute(sql)
     error: BaseException = raised.value
     return error
@@ -64,19 +73,23 @@ def test_the_query_that_failed_is_known_without_sqlmeshs_mark(adapter: EngineAda
 
 
 @pytest.mark.parametrize("stated", [True, False])
-def test_the_query_is_known_of_what_was_raised_because_of_it_and_of_nothing_else(adapter: EngineAdapter, *, stated: bool) -> None:
+def test_query_is_known_of_errors_that_it_caused(adapter: EngineAdapter, *, stated: bool) -> None:
     outer, other = ValueError("no rows"), ValueError("the service is down")
-    setattr(outer, "__cause__" if stated else "__context__", _error_of(adapter, "SELECT * FROM nowhere"))
+    setattr(
+        outer, "__cause__" if stated else "__context__", _error_of(adapter, "SELECT * FROM nowhere")
+    )
 
     assert RunningQueries().end(outer) == "SELECT * FROM nowhere"
     assert RunningQueries().end(other) is None
 
 
 def test_a_query_of_many_rows_is_cut(adapter: EngineAdapter) -> None:
-    failed = RunningQueries().end(_error_of(adapter, "INSERT INTO nowhere VALUES " + "(1), " * 10_000 + "(1)"))
+    failed = RunningQueries().end(
+        _error_of(adapter, "INSERT INTO nowhere VALUES " + "(1), " * 10_000 + "(1)")
+    )
 
     assert failed is not None
-    assert failed.endswith("characters in all)")
+    assert failed.endswith("characters)")
     assert len(failed) < 11_000
 
 

@@ -1,0 +1,3 @@
+MODEL (name audited.casted, kind FULL, audits (not_null(columns := (number))));
+
+SELECT word, CAST(number AS INT) AS number FROM raw.words

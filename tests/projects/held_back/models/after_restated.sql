@@ -1,6 +1,0 @@
-MODEL (
-  name held_back.after_restated,
-  kind INCREMENTAL_BY_TIME_RANGE (time_column day)
-);
-
-SELECT day FROM held_back.restated WHERE day BETWEEN @start_date AND @end_date

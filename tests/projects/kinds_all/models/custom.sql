@@ -1,7 +1,0 @@
-MODEL (
-  name marts.inserted_whole,
-  kind CUSTOM (materialization 'told_and_inserted')
-);
-
-SELECT id, customer
-FROM raw.orders

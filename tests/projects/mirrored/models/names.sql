@@ -1,0 +1,4 @@
+MODEL (
+  name mirror.names,
+  kind SEED (path '../seeds/names.csv')
+);

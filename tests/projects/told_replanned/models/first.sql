@@ -1,1 +1,0 @@
-MODEL (name told.first, kind FULL, audits (not_null(columns := (id)))); SELECT 1 AS id

@@ -1,8 +1,0 @@
-AUDIT (
-  name daily_adds_up,
-  standalone true,
-  dialect duckdb,
-  owner 'data@example.com'
-);
-
-SELECT d.day FROM told.daily AS d WHERE d.orders <> 3

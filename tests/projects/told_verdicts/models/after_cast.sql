@@ -1,3 +1,0 @@
-MODEL (name told.after_cast, kind FULL, audits (number_of_rows(threshold := 0)));
-
-SELECT SUM(number) AS total FROM told.casted

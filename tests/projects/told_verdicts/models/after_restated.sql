@@ -1,3 +1,0 @@
-MODEL (name told.after_restated, kind INCREMENTAL_BY_TIME_RANGE (time_column day));
-
-SELECT id, day FROM told.restated WHERE day BETWEEN @start_date AND @end_date

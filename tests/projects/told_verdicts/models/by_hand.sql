@@ -1,3 +1,0 @@
-MODEL (name told.by_hand, kind CUSTOM (materialization 'by_hand'));
-
-SELECT word FROM raw.words

@@ -1,3 +1,0 @@
-MODEL (name told.casted, kind FULL, audits (not_null(columns := (number))));
-
-SELECT word, CAST(number AS INT) AS number FROM raw.words

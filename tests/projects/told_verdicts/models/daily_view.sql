@@ -1,3 +1,0 @@
-MODEL (name told.daily_view, kind VIEW);
-
-SELECT day, amount FROM told.daily

@@ -1,3 +1,0 @@
-MODEL (name told.elsewhere, kind FULL, gateway side, audits (not_null(columns := (id))));
-
-SELECT 1 AS id, @execution_ds AS ran_on

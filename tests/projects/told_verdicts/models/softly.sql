@@ -1,3 +1,0 @@
-MODEL (name told.softly, kind FULL, audits (unique_values(columns := (word), blocking := false)));
-
-SELECT word FROM raw.words
