@@ -11,8 +11,8 @@ def test_early_results_are_stored_before_a_late_model_has_ended(deploy: Deploy) 
     held.touch()
     with deployment.executing(config={"execution_time": RUN_AT}) as (job, log):
         wait_until(
-            lambda: 'slow" starts' in log.read_text() or job.poll() is not None,
-            "the late model starts",
+            lambda: 'slow" is running' in log.read_text() or job.poll() is not None,
+            "the late model runs",
         )
         wait_until(
             lambda: len(deployment.last_run().stored_at("early", "middle")) == 5,

@@ -28,7 +28,7 @@ def test_terminated_run_reports_what_was_recorded(deploy: Deploy) -> None:
     with webserver(deployment) as server:
         run_id = server.launch(execution_time=RUN_AT)
         wait_until(
-            lambda: deployment.log_has(run_id, '"late"."late"."slow" starts'),
+            lambda: deployment.log_has(run_id, '"late"."late"."slow" is running'),
             "the slow model is at work",
         )
         server.terminate(run_id)
@@ -102,7 +102,7 @@ def test_no_runner_outlives_a_killed_step_process(deploy: Deploy) -> None:
     deployment = deploy("slow_model")
     (deployment.project / "wait_here").touch()
     with deployment.executing(config={"execution_time": RUN_AT}) as (worker, log):
-        wait_until(lambda: 'slow" starts' in log.read_text(), "the slow model is at work")
+        wait_until(lambda: 'slow" is running' in log.read_text(), "the slow model is at work")
         (runner,) = runners(deployment)
         for pid in (worker.pid, parent_of(runner)):
             os.kill(pid, signal.SIGKILL)
@@ -117,7 +117,7 @@ def test_no_runner_outlives_a_killed_run_worker(deploy: Deploy) -> None:
     with webserver(deployment) as server:
         run_id = server.launch(execution_time=RUN_AT)
         wait_until(
-            lambda: deployment.log_has(run_id, '"late"."late"."slow" starts'),
+            lambda: deployment.log_has(run_id, '"late"."late"."slow" is running'),
             "the slow model is at work",
         )
         (runner,) = runners(deployment)

@@ -207,7 +207,7 @@ def test_missed_ticks_are_one_run_then_failed_models(
             "the latest of the ticks that were missed"
         )
         wait_until(
-            lambda: deployment.log_has(first.run_id, '"ticks"."gated" starts'),
+            lambda: deployment.log_has(first.run_id, '"ticks"."gated" is running'),
             "the run is at the gate",
         )
 

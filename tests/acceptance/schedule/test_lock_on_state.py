@@ -79,7 +79,9 @@ def test_after_a_frozen_step_of_a_dead_worker_the_next_run_waits(
         first = server.launch()
         wait_until(database.waiting, "the model waits")
         # A step that is stopped while it writes would keep SQLite's lock.
-        wait_until(lambda: deployment.log_has(first, " starts: "), "the model's start is stored")
+        wait_until(
+            lambda: deployment.log_has(first, " is running: "), "the model's start is stored"
+        )
         (runner,) = runners(deployment)
         step = parent_of(runner)
         os.kill(step, signal.SIGSTOP)

@@ -1,6 +1,8 @@
 """Custom messages as entries of the run's event log."""
 
 import datetime
+import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,20 +23,25 @@ from dagster_sqlmesh_pipes.run.messages import (
 )
 from dagster_sqlmesh_pipes.run.report import RunReport
 
-__all__ = ["EventLog", "describe_failure", "describe_skip"]
+__all__ = ["RUNNING_AFTER", "EventLog", "describe_failure", "describe_skip"]
+
+RUNNING_AFTER = 1.0  # seconds
+"""A model that takes longer has an entry while it runs; others have their result's alone."""
 
 _COUNTED_AT_THE_END = {"nothing_due", "interrupted"}  # skips that come in hundreds
 
 
 class EventLog:
-    """Write a run's messages to the event log, as people read it."""
+    """Write a run's messages to the event log, as people read it. Threads may share it."""
 
     def __init__(self, log: dg.DagsterLogManager, report: RunReport) -> None:
         self._log = log
         self._report = report
+        self._lock = threading.Lock()
+        self._running: dict[str, tuple[float, ModelStarted]] = {}
+        """Models without an entry yet, in the order of their starts, with the monotonic times."""
         self._writers: Mapping[type[Message], Callable[[Any], None]] = {
             RunStarted: self._run_started,
-            ModelStarted: self._model_started,
             BatchFinished: self._batch_finished,
             ModelSkipped: self._model_skipped,
             ModelFailed: self._model_failed,
@@ -45,9 +52,32 @@ class EventLog:
 
     def write(self, message: Message) -> None:
         """Write a message that the report already has."""
-        write = self._writers.get(type(message))
-        if write is not None:
-            write(message)
+        with self._lock:
+            self._note_running(message)
+            write = self._writers.get(type(message))
+            if write is not None:
+                write(message)
+
+    def write_running(self) -> None:
+        """Write which models have been running for `RUNNING_AFTER` seconds and have no entry."""
+        with self._lock:
+            started_before = time.monotonic() - RUNNING_AFTER
+            while self._running:
+                model, (started, message) = next(iter(self._running.items()))
+                if started > started_before:
+                    return
+                del self._running[model]
+                batches = "1 batch" if message.batches == 1 else f"{message.batches} batches"
+                self._log.info(f"{model} is running: {batches}{_interval(message)}.")
+
+    def _note_running(self, message: Message) -> None:
+        match message:
+            case ModelStarted():
+                self._running[message.model] = (time.monotonic(), message)
+            case BatchFinished() | ModelSkipped() | ModelFailed():
+                self._running.pop(message.model, None)
+            case RunRestarted() | RunFinished():
+                self._running.clear()
 
     def _run_started(self, message: RunStarted) -> None:
         self._log.info(
@@ -58,10 +88,6 @@ class EventLog:
         drift = _describe_drift(self._report.manifest, message.environment_models)
         if drift:
             self._log.warning(drift)
-
-    def _model_started(self, message: ModelStarted) -> None:
-        batches = "1 batch" if message.batches == 1 else f"{message.batches} batches"
-        self._log.info(f"{message.model} starts: {batches}{_interval(message)}.")
 
     def _batch_finished(self, message: BatchFinished) -> None:
         if message.batches == 1 and message.asset_key:

@@ -21,7 +21,7 @@ from dagster_sqlmesh_pipes.errors import ProtocolError, RunFailedError
 from dagster_sqlmesh_pipes.launchers.base import Invocation, Launcher, LaunchRequest
 from dagster_sqlmesh_pipes.manifest import Manifest
 from dagster_sqlmesh_pipes.run.adoption import adopted_results
-from dagster_sqlmesh_pipes.run.event_log import EventLog
+from dagster_sqlmesh_pipes.run.event_log import RUNNING_AFTER, EventLog
 from dagster_sqlmesh_pipes.run.messages import ModelsRecorded, RunFinished, parse_message
 from dagster_sqlmesh_pipes.run.observations import failure_observations
 from dagster_sqlmesh_pipes.run.outcome import Ending, raise_for_failure
@@ -139,11 +139,15 @@ class _Session:
 
     def _next(self) -> RunResult | None:
         """Wait for the next result to yield; None after the last one."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._ended or self._results)
-            if not self._results:
-                return None
-            if not self._sorted:
+        while True:
+            self._event_log.write_running()
+            with self._changed:
+                if self._changed.wait_for(lambda: self._ended or self._results, RUNNING_AFTER):
+                    break
+        if not self._results:
+            return None
+        if not self._sorted:
+            with self._changed:
                 self._sort()
         return self._results[0]
 
