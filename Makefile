@@ -86,8 +86,8 @@ docs: $(filter .uv/bin/uv,$(UV))  ## Build the documentation into site/; every w
 build: setup  ## Build both packages, and follow the quickstart and the demo with them
 	UV=$(UV) tests/packages.sh dist
 
-bench: setup  ## Measure, side by side in one run
-	.venv/bin/python benchmarks/run.py
+bench: setup  ## Measure, side by side in one run; ARGS="--only due --models 100"
+	.venv/bin/python benchmarks/run.py $(ARGS)
 
 clean:  ## Remove what the demo and the tests made
 	rm -rf .dagster .pytest_cache .mypy_cache .ruff_cache

@@ -60,6 +60,8 @@ class Shape:
     layers: int = 10
     audits: int = 2  # per model
     start: str = "2026-01-01"
+    crons: tuple[str, ...] = CRONS
+    groups: bool = True  # a tag for the group in Dagster
 
     @property
     def width(self) -> int:
@@ -83,11 +85,12 @@ def generate_project(folder: Path, shape: Shape) -> Path:
 
 def _model(shape: Shape, layer: int, place: int) -> str:
     audits = ", ".join(_AUDITS[: shape.audits])
+    group = f", 'dagster:group_name:layer_{layer}'" if shape.groups else ""
     properties = [
         f"name {_name(layer, place)}",
         "kind FULL",
-        f"cron '{CRONS[place % len(CRONS)]}'",
-        f"tags (layer_{layer}, 'dagster:group_name:layer_{layer}')",
+        f"cron '{shape.crons[place % len(shape.crons)]}'",
+        f"tags (layer_{layer}{group})",
         f"description 'Model {place} of layer {layer}.'",
         *([f"audits ({audits})"] if audits else []),
     ]

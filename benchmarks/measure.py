@@ -2,20 +2,32 @@
 
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import dagster as dg
 import duckdb
 
-__all__ = ["Bench", "Command", "Cost", "compare", "recorded"]
+__all__ = ["Bench", "Command", "Cost", "Equal", "NotMeasured", "compare", "recorded", "reported"]
 
 Command = Callable[[Path], Sequence[str | Path]]
 """A command, made for the project's folder in which it runs."""
+
+Equal = tuple[Callable[[Path], object], Collection[str]]
+"""What a command left, read from the project's folder, and the commands that must leave the same.
+"""
+
+
+class NotMeasured(SystemExit):
+    """A command failed, took too long, or left something else than it must."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +45,13 @@ class Bench:
 
     folder: Path
     env: Mapping[str, str]
+    timeout: float = 3600.0  # seconds, of each process
 
     def run(self, *command: str | Path, cwd: Path) -> Cost:
         """Run a command to its end.
 
         Raises:
-            SystemExit: it failed; its last lines are shown.
+            NotMeasured: it failed, and its last lines are shown, or it took too long.
         """
         with tempfile.TemporaryFile("w+") as output:
             began = time.perf_counter()
@@ -48,14 +61,20 @@ class Bench:
                 env=self.env,
                 stdout=output,
                 stderr=output,
+                start_new_session=True,
             )
+            timer = threading.Timer(self.timeout, os.killpg, (process.pid, signal.SIGKILL))
+            timer.start()
             _, status, used = os.wait4(process.pid, 0)  # with all that it waited for
+            timer.cancel()
             wall = time.perf_counter() - began
             process.returncode = os.waitstatus_to_exitcode(status)
+            if wall > self.timeout:
+                raise NotMeasured(f"not ended after {self.timeout:.0f} s")
             if process.returncode:
                 output.seek(0)
                 last = "".join(output.readlines()[-30:])
-                raise SystemExit(f"{' '.join(map(str, command))} failed:\n{last}")
+                raise NotMeasured(f"{' '.join(map(str, command))} failed:\n{last}")
         return Cost(wall, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
 
     def on_copy(self, planned: Path, command: Command) -> tuple[Cost, Path]:
@@ -87,6 +106,25 @@ def recorded(project: Path) -> object:
     return intervals, views, rows
 
 
+def reported(home: Path) -> Counter[str]:
+    """Return the materializations and check evaluations of the last Dagster run, by asset or check.
+
+    Args:
+        home: the Dagster home of the run's instance.
+    """
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        (run,) = instance.get_runs(limit=1)
+        entries = instance.all_logs(run.run_id)
+    found: Counter[str] = Counter()
+    for entry in entries:
+        if entry.asset_materialization is not None:
+            found[f"materialization of {entry.asset_materialization.asset_key}"] += 1
+        check = entry.asset_check_evaluation
+        if check is not None:
+            found[f"check {check.asset_key} {check.check_name} {check.passed}"] += 1
+    return found
+
+
 def compare(
     bench: Bench,
     title: str,
@@ -94,8 +132,9 @@ def compare(
     commands: Mapping[str, Command],
     *,
     repeat: int,
-    same: Sequence[str] = (),
-    base: Sequence[str] = (),
+    equal: Sequence[Equal] = (),
+    bases: Mapping[str, Collection[str]] | None = None,
+    may_fail: Collection[str] = (),
 ) -> None:
     """Measure commands in turn, so that a busy spell of the machine hits all, and print medians.
 
@@ -105,27 +144,63 @@ def compare(
         project: what each command gets a copy of.
         commands: by the name of their row.
         repeat: measurements of each.
-        same: the commands that must leave the same intervals and rows.
-        base: the commands whose CPU seconds together are 1.0; default: the first one's.
+        equal: what must be the same after which commands.
+        bases: by the ratio's heading, the commands whose CPU seconds together are 1.0; default:
+            the first one's.
+        may_fail: the commands whose row says why there is no measurement.
 
     Raises:
-        SystemExit: a command failed, or two of `same` left different results.
+        NotMeasured: a command failed, or left something else than those before it.
     """
     costs: dict[str, list[Cost]] = {name: [] for name in commands}
-    results: dict[str, object] = {}
+    reasons: dict[str, str] = {}
+    first: dict[int, tuple[str, object]] = {}
     for _ in range(repeat):
         for name, command in commands.items():
-            cost, copy = bench.on_copy(project, command)
-            costs[name].append(cost)
-            if name in same:
-                results[name] = recorded(copy)
-                if results[name] != results[same[0]]:
-                    raise SystemExit(f"{name} left other results than {same[0]}")
-    cpu = {name: statistics.median(cost.cpu for cost in each) for name, each in costs.items()}
-    one = sum(cpu[name] for name in base or [next(iter(commands))])
-    print(f"\n| {title} | CPU s | ratio | wall s | MB |\n|---|--:|--:|--:|--:|")
+            if name in reasons:
+                continue
+            try:
+                cost, copy = bench.on_copy(project, command)
+                _check_equal(name, copy, equal, first)
+            except NotMeasured as exc:
+                if name not in may_fail:
+                    raise
+                reasons[name] = str(exc).strip().splitlines()[-1]
+            else:
+                costs[name].append(cost)
+    _print(title, costs, reasons, bases or {"ratio": [next(iter(commands))]})
+
+
+def _check_equal(
+    name: str, copy: Path, equal: Sequence[Equal], first: dict[int, tuple[str, object]]
+) -> None:
+    for number, (read, names) in enumerate(equal):
+        if name in names:
+            result = read(copy)
+            example, expected = first.setdefault(number, (name, result))
+            if result != expected:
+                raise NotMeasured(f"{name} left other results than {example}")
+
+
+def _print(
+    title: str,
+    costs: Mapping[str, Sequence[Cost]],
+    reasons: Mapping[str, str],
+    bases: Mapping[str, Collection[str]],
+) -> None:
+    cpu = {
+        name: statistics.median(cost.cpu for cost in each)
+        for name, each in costs.items()
+        if name not in reasons
+    }
+    ones = [sum(cpu[name] for name in names) for names in bases.values()]
+    print(f"\n| {title} | CPU s | {' | '.join(bases)} | wall s | MB |")
+    print(f"|---|--:|{'--:|' * len(ones)}--:|--:|")
     for name, each in costs.items():
+        if name in reasons:
+            print(f"| {name} | {reasons[name]} |", flush=True)
+            continue
+        ratios = " | ".join(f"{cpu[name] / one:.2f}" for one in ones)
         wall = statistics.median(cost.wall for cost in each)
         memory = max(cost.memory for cost in each)
-        ratio = f"{cpu[name] / one:.2f}"
-        print(f"| {name} | {cpu[name]:.1f} | {ratio} | {wall:.1f} | {memory:.0f} |", flush=True)
+        print(f"| {name} | {cpu[name]:.1f} | {ratios} | {wall:.1f} | {memory:.0f} |", flush=True)

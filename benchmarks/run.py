@@ -1,16 +1,19 @@
 """Measure, side by side in one run: what Dagster and the runner add to plain SQLMesh.
 
-    python benchmarks/run.py [--models 100 500] [--audits 2] [--repeat 3] [--only due …]
+    python benchmarks/run.py [--only due …] [--models 100 500] [--audits 2] [--large 1000]
+                             [--storage sqlite] [--repeat 3]
 
 Run it in Dagster's environment; SQLMesh's is taken from SQLMESH_RUNNER. Each measurement is one
 process with all that it starts, on a copy of one planned DuckDB database. CPU seconds are user
-and system together; medians are shown. That all ways leave the same intervals and rows is
-asserted before a time is printed.
+and system together; medians are shown. That all ways leave the same intervals and rows in
+SQLMesh's database, and the same materializations and check evaluations in Dagster's, is asserted
+before a time is printed.
 """
 
 import argparse
 import os
 import platform
+import subprocess
 import sys
 import tempfile
 import time
@@ -18,8 +21,9 @@ from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 
-from generate_project import CRONS, Shape, generate_project
-from measure import Bench, Command, compare
+from generate_project import Shape, generate_project
+from measure import Bench, Command, compare, recorded, reported
+from storage import STORAGES, dagster_home
 
 from dagster_sqlmesh_pipes.manifest import inputs_digest
 
@@ -65,37 +69,46 @@ def models(context):
     yield from ()
 
 
+everything = dg.AssetSelection.assets(models)
 defs = dg.Definitions(
     assets=[models],
-    jobs=[dg.define_asset_job("everything", dg.AssetSelection.assets(models))],
+    jobs=[
+        dg.define_asset_job("everything", everything),
+        dg.define_asset_job(
+            "lean", everything.without_checks(), executor_def=dg.in_process_executor
+        ),
+    ],
 )
 """
 
+EMPTY = "Dagster run that reports nothing"
+LEAN = "the same, lean: in process, no checks planned"
+PLAIN_ASSET = "plain Dagster asset, same results"
+SCHEDULED = "the schedule's job"
+BASES = {
+    "ratio": ["sqlmesh run", EMPTY],
+    "ratio to lean": ["sqlmesh run", LEAN],
+}
 
-def new_bench(folder: Path) -> Bench:
-    """Make a Dagster home, and the environment that all processes get."""
-    home = folder / "home"
-    home.mkdir()
-    (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+
+def new_bench(folder: Path, home: Path, timeout: float = 3600.0) -> Bench:
+    """Return the environment that all processes get."""
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     ours = {
         "DAGSTER_HOME": str(home),
         "SQLMESH_RUNNER": str(RUNNER),
         "SQLMESH__DISABLE_ANONYMIZED_ANALYTICS": "true",
     }
-    return Bench(folder, {**kept, **ours})
+    return Bench(folder, {**kept, **ours}, timeout)
 
 
-def generate(bench: Bench, name: str, *, models: int, audits: int) -> Path:
+def generate(bench: Bench, name: str, *, models: int, audits: int, groups: bool = True) -> Path:
     """Write a project of daily models, which only midnight makes due, and its manifest."""
     start = (datetime.now(UTC) - timedelta(days=3)).date()
-    shape = Shape(models=models, audits=audits, start=start.isoformat())
+    shape = Shape(
+        models=models, audits=audits, start=start.isoformat(), crons=("@daily",), groups=groups
+    )
     project = generate_project(bench.folder / name, shape)
-    for path in project.glob("models/**/*.sql"):
-        text = path.read_text()
-        for cron in CRONS:
-            text = text.replace(f"cron '{cron}'", "cron '@daily'")
-        path.write_text(text)
     bench.run(RUNNER, "manifest", "-o", MANIFEST, cwd=project)
     return project
 
@@ -127,6 +140,10 @@ def empty_run(project: Path) -> list[str | Path]:
     return _job(project, PLAIN, "everything", reports=False)
 
 
+def lean_run(project: Path) -> list[str | Path]:
+    return _job(project, PLAIN, "lean", reports=False)
+
+
 def plain_asset(project: Path) -> list[str | Path]:
     return _job(project, PLAIN, "everything", reports=True)
 
@@ -152,28 +169,47 @@ def importing(module: str) -> Command:
 
 
 def all_due(bench: Bench, models: int, audits: int, repeat: int) -> None:
-    """Compare whole runs of a project all of whose models are due, and then of nothing due."""
+    """Compare whole runs of a project all of whose models are due."""
     project = generate(bench, f"due_{models}", models=models, audits=audits)
     plan(bench, project)
-    base = ["sqlmesh run", "Dagster run that reports nothing"]
+    by_hand = "all assets, launched by hand"
     runs: dict[str, Command] = {
         "sqlmesh run": sqlmesh_run,
-        "Dagster run that reports nothing": empty_run,
+        EMPTY: empty_run,
+        LEAN: lean_run,
         "sqlmesh-runner run": runner_run,
-        "the schedule's job": scheduled_job,
-        "all assets, launched by hand": all_assets,
-        "plain Dagster asset, same results": plain_asset,
+        SCHEDULED: scheduled_job,
+        by_hand: all_assets,
+        PLAIN_ASSET: plain_asset,
     }
-    same = ["sqlmesh run", "sqlmesh-runner run", "the schedule's job"]
+    home = Path(bench.env["DAGSTER_HOME"])
+    equal = [
+        (recorded, ["sqlmesh run", "sqlmesh-runner run", SCHEDULED, by_hand]),
+        (lambda _project: reported(home), [SCHEDULED, by_hand, PLAIN_ASSET]),
+    ]
     title = f"{models} models, {audits} audits each, all due"
-    compare(bench, title, project, runs, repeat=repeat, same=same, base=base)
+    compare(bench, title, project, runs, repeat=repeat, equal=equal, bases=BASES)
+
+
+def nothing_due(bench: Bench, models: int, audits: int, repeat: int) -> None:
+    """Compare whole runs of a project none of whose models is due."""
+    project = generate(bench, f"idle_{models}", models=models, audits=audits)
+    bench.run(SQLMESH, "plan", "--auto-apply", "--no-prompts", "--skip-tests", cwd=project)
     bench.run(SQLMESH, "run", cwd=project)
+    runs: dict[str, Command] = {
+        "sqlmesh run": sqlmesh_run,
+        EMPTY: empty_run,
+        LEAN: lean_run,
+        "sqlmesh-runner run": runner_run,
+        SCHEDULED: scheduled_job,
+    }
+    equal = [(recorded, ["sqlmesh run", "sqlmesh-runner run", SCHEDULED])]
     title = f"{models} models, nothing due"
-    compare(bench, title, project, dict(list(runs.items())[:4]), repeat=repeat, base=base)
+    compare(bench, title, project, runs, repeat=repeat, equal=equal, bases=BASES)
 
 
 def few_of_many(bench: Bench, models: int, repeat: int) -> None:
-    """Compare runs of one due model in projects of growing size."""
+    """Compare runs of one due model."""
     name = "layer_9.model_0"
     runs: dict[str, Command] = {
         "sqlmesh run": one_of_many(
@@ -181,11 +217,10 @@ def few_of_many(bench: Bench, models: int, repeat: int) -> None:
         ),
         "sqlmesh-runner run": one_of_many([RUNNER, "run", "--select", name, "--ignore-cron"]),
     }
-    for size in sorted({100, models}):
-        project = generate(bench, f"few_{size}", models=size, audits=2)
-        plan(bench, project)
-        title = f"1 of {size} models due"
-        compare(bench, title, project, runs, repeat=repeat, same=list(runs))
+    project = generate(bench, f"few_{models}", models=models, audits=2)
+    plan(bench, project)
+    title = f"1 of {models} models due"
+    compare(bench, title, project, runs, repeat=repeat, equal=[(recorded, list(runs))])
 
 
 def definitions(bench: Bench, models: int, repeat: int) -> None:
@@ -211,26 +246,40 @@ def _seconds_to_check(project: Path) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add("--models", type=int, nargs="+", default=[100, 500], help="sizes of the projects run")
+    parts = ["due", "idle", "few", "definitions"]
+    add("--only", nargs="+", choices=parts, default=parts, help="the tables to measure")
+    add("--models", type=int, nargs="+", default=[100, 500], help="sizes for due and idle")
     add("--audits", type=int, default=2, help="audits of each model (default: 2; at most 11)")
-    add("--large", type=int, default=1000, help="models of the large project (default: 1000)")
+    add("--large", type=int, nargs="+", default=[1000], help="sizes for few and definitions")
+    add("--storage", choices=STORAGES, default="sqlite", help="Dagster's (default: sqlite)")
     add("--repeat", type=int, default=3, help="measurements of each (default: 3)")
-    parts = ["due", "few", "definitions"]
-    add("--only", nargs="+", choices=parts, default=parts, help="what to measure")
     options = parser.parse_args()
-    print(
-        f"Dagster {version('dagster')}, Python {platform.python_version()}, "
-        f"{os.cpu_count()} cores, {datetime.now(UTC).date()}"
+    print(versions(), f"Dagster's storage: {options.storage}", sep="\n")
+    with (
+        tempfile.TemporaryDirectory() as name,
+        dagster_home(Path(name, "home"), options.storage) as home,
+    ):
+        bench = new_bench(Path(name), home)
+        for part, measure in {"due": all_due, "idle": nothing_due}.items():
+            for models in options.models if part in options.only else ():
+                measure(bench, models, options.audits, options.repeat)
+        for part, measure_large in {"few": few_of_many, "definitions": definitions}.items():
+            for models in options.large if part in options.only else ():
+                measure_large(bench, models, options.repeat)
+
+
+def versions() -> str:
+    """Return what a table was measured with."""
+    ask = "from importlib.metadata import version; print(version('sqlmesh'), version('duckdb'))"
+    asked = subprocess.run(
+        [RUNNER.with_name("python"), "-c", ask], capture_output=True, text=True, check=True
     )
-    with tempfile.TemporaryDirectory() as folder:
-        bench = new_bench(Path(folder))
-        if "due" in options.only:
-            for models in options.models:
-                all_due(bench, models, options.audits, options.repeat)
-        if "few" in options.only:
-            few_of_many(bench, options.large, options.repeat)
-        if "definitions" in options.only:
-            definitions(bench, options.large, options.repeat)
+    sqlmesh, duckdb = asked.stdout.split()
+    return (
+        f"Dagster {version('dagster')}, SQLMesh {sqlmesh}, DuckDB {duckdb}, "
+        f"Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores, "
+        f"{datetime.now(UTC).date()}"
+    )
 
 
 if __name__ == "__main__":
