@@ -16,7 +16,7 @@ PARALLEL := -n auto --dist worksteal
 # Some machines forbid bytecode; every process would then compile SQLMesh again (2 s become 5).
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo ui test test-docker test-kubernetes test-matrix test-beside golden reference docs build check format bench clean
+.PHONY: help setup demo ui test test-docker test-kubernetes test-matrix test-beside golden reference docs build check format bench bench-peers clean
 
 help:  ## Show what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -89,6 +89,9 @@ build: setup  ## Build both packages, and follow the quickstart and the demo wit
 bench: setup  ## Measure, side by side in one run; ARGS="--only due --models 100"
 	.venv/bin/python benchmarks/run.py $(ARGS)
 
+bench-peers: setup  ## Measure dg-sqlmesh and dagster-sqlmesh beside it
+	UV=$(UV) .venv/bin/python benchmarks/peers.py $(ARGS)
+
 clean:  ## Remove what the demo and the tests made
-	rm -rf .dagster .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .dagster .pytest_cache .mypy_cache .ruff_cache .venv-peers
 	cd examples/shop && rm -rf *.db *.db.wal .cache logs .sqlmesh-pipes
