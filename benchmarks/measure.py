@@ -1,13 +1,13 @@
 """Measure processes with all that they start, side by side, and print medians as a table."""
 
+import json
 import os
 import shutil
 import signal
 import statistics
 import subprocess
+import sys
 import tempfile
-import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +28,19 @@ Equal = tuple[Callable[[Path], object], Collection[str]]
 
 class NotMeasured(SystemExit):
     """A command failed, took too long, or left something else than it must."""
+
+
+# A small process in between: memory is counted from before `exec`, when a child is as large as we.
+_WATCH = """
+import json, os, sys, time
+began = time.perf_counter()
+pid = os.posix_spawnp(sys.argv[2], sys.argv[2:], os.environ)
+_, status, used = os.wait4(pid, 0)  # with all that it waited for
+cpu, memory = used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
+with open(sys.argv[1], "w") as file:
+    json.dump({"wall": time.perf_counter() - began, "cpu": cpu, "memory": memory}, file)
+sys.exit(status != 0)
+"""
 
 
 @dataclass(frozen=True)
@@ -53,29 +66,27 @@ class Bench:
         Raises:
             NotMeasured: it failed, and its last lines are shown, or it took too long.
         """
+        usage = self.folder / "usage.json"
         with tempfile.TemporaryFile("w+") as output:
-            began = time.perf_counter()
             process = subprocess.Popen(
-                [str(part) for part in command],
+                [sys.executable, "-I", "-S", "-c", _WATCH, usage, *command],
                 cwd=cwd,
                 env=self.env,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
             )
-            timer = threading.Timer(self.timeout, os.killpg, (process.pid, signal.SIGKILL))
-            timer.start()
-            _, status, used = os.wait4(process.pid, 0)  # with all that it waited for
-            timer.cancel()
-            wall = time.perf_counter() - began
-            process.returncode = os.waitstatus_to_exitcode(status)
-            if wall > self.timeout:
-                raise NotMeasured(f"not ended after {self.timeout:.0f} s")
+            try:
+                process.wait(self.timeout)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                raise NotMeasured(f"not ended after {self.timeout:.0f} s") from None
             if process.returncode:
                 output.seek(0)
                 last = "".join(output.readlines()[-30:])
                 raise NotMeasured(f"{' '.join(map(str, command))} failed:\n{last}")
-        return Cost(wall, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
+        return Cost(**json.loads(usage.read_text()))
 
     def on_copy(self, planned: Path, command: Command) -> tuple[Cost, Path]:
         """Run a command on a copy of a project, at a path of the same length each time."""
@@ -198,7 +209,7 @@ def _print(
     print(f"|---|--:|{'--:|' * len(ones)}--:|--:|")
     for name, each in costs.items():
         if name in reasons:
-            print(f"| {name} | {reasons[name]} |", flush=True)
+            print(f"| {name} | {reasons[name]} |{' |' * (len(ones) + 2)}", flush=True)
             continue
         ratios = " | ".join(f"{cpu[name] / one:.2f}" for one in ones)
         wall = statistics.median(cost.wall for cost in each)

@@ -210,7 +210,7 @@ def nothing_due(bench: Bench, models: int, audits: int, repeat: int) -> None:
 
 def few_of_many(bench: Bench, models: int, repeat: int) -> None:
     """Compare runs of one due model."""
-    name = "layer_9.model_0"
+    name = f"layer_{(models - 1) // Shape(models=models).width}.model_0"  # of the last layer
     runs: dict[str, Command] = {
         "sqlmesh run": one_of_many(
             [SQLMESH, "run", "--select-model", name, "--no-auto-upstream", "--ignore-cron"]
