@@ -12,5 +12,5 @@ export UV_COMPILE_BYTECODE=1
 [[ -x .venv-beside/bin/python ]] || "$uv" venv --quiet --python .venv/bin/python .venv-beside
 "$uv" pip install --quiet --python .venv-beside/bin/python --editable orchestrator \
   --requirement examples/dlt_and_dbt/requirements.txt \
-  'pytest>=8.3' 'pytest-timeout>=2.4' 'hypothesis>=6.100'
+  'pytest>=8.3' 'pytest-timeout>=2.4' 'pytest-rerunfailures>=15' 'hypothesis>=6.100'
 .venv-beside/bin/python -m pytest -q tests/acceptance/beside "$@"

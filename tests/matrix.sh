@@ -19,7 +19,7 @@ export UV_COMPILE_BYTECODE=1 SQLMESH__DISABLE_ANONYMIZED_ANALYTICS=true PYTEST_T
 
 # Print what an environment needs besides the runner, one requirement a line.
 requirements() {
-  printf '%s\n' 'pytest>=8.3' 'pytest-timeout>=2.4' 'pytest-xdist>=3.6' 'hypothesis>=6.100' 'psycopg2-binary>=2.9'
+  printf '%s\n' 'pytest>=8.3' 'pytest-timeout>=2.4' 'pytest-rerunfailures>=15' 'pytest-xdist>=3.6' 'hypothesis>=6.100' 'psycopg2-binary>=2.9'
   case $1 in
     dbt) printf '%s\n' 'sqlmesh[dbt]' 'dbt-core<1.12' dbt-duckdb ;;  # dbt-core 1.12 fetches a binary while it is installed
     *.*.*) echo "sqlmesh==$1" ;;
