@@ -7,7 +7,6 @@ import subprocess
 import threading
 import time
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import dagster as dg
@@ -89,16 +88,17 @@ def test_silence_of_several_read_timeouts_loses_nothing(talker: MakeLauncher) ->
     assert sequence.missing == []
 
 
-def test_messages_arrive_within_half_a_second(talker: MakeLauncher) -> None:
-    delays = []
+def test_messages_arrive_while_the_runner_writes(talker: MakeLauncher) -> None:
+    written, read = [], []
     with talker().launch(request_for("clock", "60")) as runner:
         while (line := runner.read()) is not None:
             payload = json.loads(line)["params"].get("payload")
             if payload:
-                delays.append(time.time() - payload)
+                written.append(payload)
+                read.append(time.time())
         assert runner.wait() == ExitStatus(code=0)
-    assert len(delays) == 60
-    assert median(delays) < 0.5
+    assert len(written) == 60
+    assert read[0] < written[-1], "the first one is here before the last one is written"
 
 
 def test_large_context_reaches_the_container(talker: MakeLauncher) -> None:
