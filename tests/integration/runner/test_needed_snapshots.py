@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 from integration.runner.harness import (
     ORDERS,
@@ -171,27 +172,32 @@ _VARYING = {"duration", "data_version", "next_due", "recorded_at"}
 def _traces(path: Path) -> dict[str, Any]:
     """Return the state, the tables, and the events that a run left."""
     (database,) = path.glob("*.duckdb")
-    project = ProjectCopy(path, database.name)
-    tables = project.sql(
-        "SELECT schema_name, table_name FROM duckdb_tables()"
-        " WHERE STARTS_WITH(schema_name, 'sqlmesh__') ORDER BY ALL"
-    )
-    return {
-        "intervals": project.sql(
-            "SELECT name, identifier, version, start_ts, end_ts, is_dev, is_removed, is_compacted,"
-            " is_pending_restatement FROM sqlmesh._intervals ORDER BY ALL"
-        ),
-        "restatements": project.sql("SELECT * FROM sqlmesh._auto_restatements ORDER BY ALL"),
-        "snapshots": project.sql(
-            "SELECT name, identifier, version, unpaused_ts FROM sqlmesh._snapshots ORDER BY ALL"
-        ),
-        "views": project.sql("SELECT schema_name, view_name, sql FROM duckdb_views() ORDER BY ALL"),
-        "rows": {
-            f"{schema}.{table}": project.sql(f'SELECT * FROM {schema}."{table}" ORDER BY ALL')
-            for schema, table in tables
-        },
-        "events": _events(path / "events.jsonl"),
-    }
+    with duckdb.connect(str(database)) as connection:  # a start of DuckDB takes its time
+
+        def sql(query: str) -> list[Any]:
+            rows: list[Any] = connection.execute(query).fetchall()
+            return rows
+
+        tables = sql(
+            "SELECT schema_name, table_name FROM duckdb_tables()"
+            " WHERE STARTS_WITH(schema_name, 'sqlmesh__') ORDER BY ALL"
+        )
+        return {
+            "intervals": sql(
+                "SELECT name, identifier, version, start_ts, end_ts, is_dev, is_removed,"
+                " is_compacted, is_pending_restatement FROM sqlmesh._intervals ORDER BY ALL"
+            ),
+            "restatements": sql("SELECT * FROM sqlmesh._auto_restatements ORDER BY ALL"),
+            "snapshots": sql(
+                "SELECT name, identifier, version, unpaused_ts FROM sqlmesh._snapshots ORDER BY ALL"
+            ),
+            "views": sql("SELECT schema_name, view_name, sql FROM duckdb_views() ORDER BY ALL"),
+            "rows": {
+                f"{schema}.{table}": sql(f'SELECT * FROM {schema}."{table}" ORDER BY ALL')
+                for schema, table in tables
+            },
+            "events": _events(path / "events.jsonl"),
+        }
 
 
 def _events(path: Path) -> list[dict[str, Any]]:
