@@ -28,8 +28,16 @@ from typing import IO, Any
 
 __all__ = ["RUNNER_MODULES", "PreloadedProcess", "Preloader", "preloader"]
 
-RUNNER_MODULES = ("sqlmesh.core.context", "sqlmesh_runner.commands.run")
-"""What the programs of the runner's environment import."""
+RUNNER_MODULES = (
+    "sqlmesh.core.context",
+    "sqlmesh_runner.commands.manifest",
+    "sqlmesh_runner.commands.restate",
+    "sqlmesh_runner.commands.run",
+    "sqlmesh_runner.commands.state",
+    "pandas",
+    "rich.progress",
+)
+"""What the programs of the runner's environment import, some of it once they are at work."""
 
 _HIGH = 512  # received descriptors go above this one first: below are the ones asked for
 _ENOUGH = 65536  # bytes of a request
@@ -145,6 +153,7 @@ def preloader(python: Sequence[str], modules: Sequence[str]) -> Preloader:
     """Return this process's preloader for the command of an interpreter."""
     environ = {**os.environ, "MAX_FORK_WORKERS": "1", "PYTHONDONTWRITEBYTECODE": ""}
     environ["SQLMESH__DISABLE_ANONYMIZED_ANALYTICS"] = "true"
+    environ["OPENBLAS_NUM_THREADS"] = "1"  # NumPy's: who forks has no threads
     return Preloader(python, modules, environ)
 
 

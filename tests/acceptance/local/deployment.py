@@ -25,6 +25,13 @@ ROOT = Path(__file__).parents[3]
 PROJECTS = ROOT / "tests" / "projects"
 RUNNER_BIN = ROOT / ".venv-runner" / "bin"
 DAGSTER_BIN = Path(sys.executable).parent
+DAGSTER_MODULES = (
+    "dagster._cli",
+    "dagster._core.storage.local_compute_log_manager",
+    "dagster._core.storage.sqlite_storage",
+    "dagster_sqlmesh_pipes",
+)
+"""What the programs of Dagster's environment import, some of it once they are at work."""
 
 DEFINITIONS = """\
 import dagster as dg
@@ -323,7 +330,7 @@ def kill_group(process: subprocess.Popen[str] | PreloadedProcess) -> None:
 
 
 def _dagster_preloader() -> Preloader:
-    return preloader((sys.executable,), ("dagster._cli", "dagster_sqlmesh_pipes"))
+    return preloader((sys.executable,), DAGSTER_MODULES)
 
 
 def _op_config(config: Mapping[str, Any] | None) -> dict[str, Any]:
