@@ -11,9 +11,9 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -259,8 +259,12 @@ class Deployment:
             program, env=self.environ(), cwd=self.root, text=True, start_new_session=True, **options
         )
 
-    def instance(self) -> dg.DagsterInstance:
-        return dg.DagsterInstance.from_config(str(self.home))
+    def instance(self) -> AbstractContextManager[dg.DagsterInstance]:
+        """Return the instance, which stays open: it is asked again and again."""
+        settings = self.home / "dagster.yaml"
+        return nullcontext(
+            _open_instance(self.home, settings.read_text() if settings.exists() else "")
+        )
 
     def log_has(self, run_id: str, text: str) -> bool:
         """Return whether a run's log has an entry with `text` in it."""
@@ -331,6 +335,12 @@ def kill_group(process: subprocess.Popen[str] | PreloadedProcess) -> None:
 
 def _dagster_preloader() -> Preloader:
     return preloader((sys.executable,), DAGSTER_MODULES)
+
+
+@cache
+def _open_instance(home: Path, settings: str) -> dg.DagsterInstance:
+    """Open an instance, which takes 0.05 s of CPU. It holds no connection between two questions."""
+    return dg.DagsterInstance.from_config(str(home))
 
 
 def _op_config(config: Mapping[str, Any] | None) -> dict[str, Any]:
