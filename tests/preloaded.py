@@ -10,6 +10,7 @@ import atexit
 import fcntl
 import gc
 import importlib
+import io
 import json
 import os
 import runpy
@@ -22,6 +23,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import IO, Any
@@ -84,6 +86,7 @@ class Preloader:
     def __init__(
         self, python: Sequence[str], modules: Sequence[str], environ: Mapping[str, str]
     ) -> None:
+        self._python = python[0]
         self._folder = tempfile.TemporaryDirectory()
         self._address = str(Path(self._folder.name) / "socket")
         self._server = subprocess.Popen(
@@ -131,6 +134,23 @@ class Preloader:
         socket.send_fds(connection, [json.dumps(request).encode()], fds)
         os.close(reading)
         return PreloadedProcess(connection, writing)
+
+    def executable(self, name: str) -> Path:
+        """Return a file that is executed as the script `name` of the interpreter's folder is.
+
+        What starts it gets a process that ends, and is stopped, as the program is.
+        """
+        path = Path(self._folder.name) / name
+        if not path.exists():
+            path.write_text(
+                f"#!{self._python} -IS\n"
+                "import sys\n"
+                f"sys.path.append({str(Path(__file__).parent)!r})\n"
+                "from preloaded_client import main\n"
+                f"main({self._address!r}, {name!r})\n"
+            )
+            path.chmod(0o755)
+        return path
 
     def run(
         self, program: Sequence[str], *, cwd: Path, env: Mapping[str, str], timeout: float
@@ -193,7 +213,10 @@ def _fork_and_watch(connection: socket.socket) -> Mapping[str, Any]:
         try:
             request: Mapping[str, Any] = json.loads(text)
         except json.JSONDecodeError:
-            text += connection.recv(_ENOUGH)
+            more = connection.recv(_ENOUGH)
+            if not more:
+                os._exit(1)
+            text += more
         else:
             break
     pid = os.fork()
@@ -201,8 +224,11 @@ def _fork_and_watch(connection: socket.socket) -> Mapping[str, Any]:
         for fd in fds:
             os.close(fd)
         connection.sendall(f"{pid}\n".encode())
+        if request["session"]:
+            threading.Thread(target=_kill_with, args=(connection, pid), daemon=True).start()
         _, status = os.waitpid(pid, 0)
-        connection.sendall(f"{status}\n".encode())
+        with suppress(BrokenPipeError):  # nobody is there to be told
+            connection.sendall(f"{status}\n".encode())
         os._exit(0)
     connection.close()
     _place(fds, request["fds"])
@@ -212,7 +238,18 @@ def _fork_and_watch(connection: socket.socket) -> Mapping[str, Any]:
     os.environ.clear()
     os.environ.update(request["env"])
     time.tzset()
+    if "PYTHONUNBUFFERED" in os.environ and isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(write_through=True)
     return request
+
+
+def _kill_with(connection: socket.socket, pid: int) -> None:
+    """Kill a program that has a session of its own when whoever started it is gone."""
+    with suppress(ConnectionResetError):
+        connection.recv(1)  # nothing is sent: this ends with the connection
+    for kill in (os.killpg, os.kill):  # it may not have its session yet
+        with suppress(ProcessLookupError):
+            kill(pid, signal.SIGKILL)
 
 
 def _place(received: Sequence[int], wanted: Sequence[int]) -> None:

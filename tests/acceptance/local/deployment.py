@@ -24,6 +24,7 @@ from preloaded import RUNNER_MODULES, PreloadedProcess, Preloader, preloader
 ROOT = Path(__file__).parents[3]
 PROJECTS = ROOT / "tests" / "projects"
 RUNNER_BIN = ROOT / ".venv-runner" / "bin"
+RUNNER = RUNNER_BIN / "sqlmesh-runner"
 DAGSTER_BIN = Path(sys.executable).parent
 DAGSTER_MODULES = (
     "dagster._cli",
@@ -143,6 +144,7 @@ class Deployment:
     assets: dict[str, Any] = field(default_factory=dict)
     launcher: str = ""
     python: Path = DAGSTER_BIN
+    runner: Path = RUNNER
 
     @property
     def home(self) -> Path:
@@ -186,8 +188,9 @@ class Deployment:
 
     def _run_beside(self, *program: str) -> str:
         """Run a program of the runner's environment in the project, without Dagster."""
-        runner = preloader((str(RUNNER_BIN / "python"),), RUNNER_MODULES)
-        done = runner.run(program, cwd=self.project, env=self.environ(), timeout=PATIENCE)
+        done = _runner_preloader().run(
+            program, cwd=self.project, env=self.environ(), timeout=PATIENCE
+        )
         assert done.returncode == 0, f"{' '.join(program)}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
@@ -201,7 +204,7 @@ class Deployment:
             **inherited,
             "DAGSTER_HOME": str(self.home),
             "DAGSTER_DISABLE_TELEMETRY": "yes",
-            "SQLMESH_RUNNER": str(RUNNER_BIN / "sqlmesh-runner"),
+            "SQLMESH_RUNNER": str(self.runner),
             "SQLMESH__DISABLE_ANONYMIZED_ANALYTICS": "true",
             **self.env,
         }
@@ -331,6 +334,18 @@ def kill_group(process: subprocess.Popen[str] | PreloadedProcess) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def preloaded_runner() -> Path:
+    """Return a `sqlmesh-runner` that has imported SQLMesh when Dagster starts it.
+
+    Its process id, its parent and its command line are not those of the program.
+    """
+    return _runner_preloader().executable("sqlmesh-runner")
+
+
+def _runner_preloader() -> Preloader:
+    return preloader((str(RUNNER_BIN / "python"),), RUNNER_MODULES)
 
 
 def _dagster_preloader() -> Preloader:

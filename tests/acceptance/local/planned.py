@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 import duckdb
 import pytest
-from acceptance.local.deployment import PROJECTS, Deployment, Run, copy_of
+from acceptance.local.deployment import PROJECTS, Deployment, Run, copy_of, preloaded_runner
 
 PLANNED_AT = "2026-01-02 00:00:00"
 RUN_AT = "2026-01-05 00:00:00"
@@ -37,12 +37,18 @@ def deploy_planned(
     tmp_path_factory: pytest.TempPathFactory,
     *,
     env: dict[str, str] | None = None,
+    runner: Path | None = None,
     **settings: Any,
 ) -> Deployment:
-    """Deploy a copy of a planned project."""
+    """Deploy a copy of a planned project. Its runner is a preloaded one by default."""
     planned = planned_at_a_fixed_time(name, tmp_path_factory)
     root = tmp_path_factory.mktemp(name)
-    deployment = Deployment(root=root, project=copy_of(planned, root / name), env=env or {})
+    deployment = Deployment(
+        root=root,
+        project=copy_of(planned, root / name),
+        env=env or {},
+        runner=runner or preloaded_runner(),
+    )
     deployment.write(**settings)
     return deployment
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from acceptance.local.conftest import Deploy
-from acceptance.local.deployment import Deployment, processes_with
+from acceptance.local.deployment import RUNNER, Deployment, processes_with
 from acceptance.local.planned import RUN_AT
 from acceptance.local.webserver import webserver
 from patience import PATIENCE, wait_until
@@ -22,7 +22,7 @@ def runners(deployment: Deployment) -> list[int]:
 
 
 def test_terminated_run_reports_what_was_recorded(deploy: Deploy) -> None:
-    deployment = deploy("slow_model", launcher="stop_grace=2, kill_grace=5")
+    deployment = deploy("slow_model", runner=RUNNER, launcher="stop_grace=2, kill_grace=5")
     held = deployment.project / "wait_here"
     held.touch()
     with webserver(deployment) as server:
@@ -71,7 +71,7 @@ It waits until the last model runs.
 
 @pytest.mark.parametrize("executor", ["in_process_executor", "multiprocess_executor"])
 def test_ctrl_c_while_storing_loses_no_result(deploy: Deploy, executor: str) -> None:
-    deployment = deploy("slow_model", launcher="stop_grace=2, kill_grace=5")
+    deployment = deploy("slow_model", runner=RUNNER, launcher="stop_grace=2, kill_grace=5")
     definitions = deployment.definitions.read_text()
     interrupted = definitions.replace("dg.Definitions(", f"dg.Definitions(executor=dg.{executor}, ")
     deployment.write_definitions(
@@ -99,7 +99,7 @@ def test_ctrl_c_while_storing_loses_no_result(deploy: Deploy, executor: str) -> 
 
 
 def test_no_runner_outlives_a_killed_step_process(deploy: Deploy) -> None:
-    deployment = deploy("slow_model")
+    deployment = deploy("slow_model", runner=RUNNER)
     (deployment.project / "wait_here").touch()
     with deployment.executing(config={"execution_time": RUN_AT}) as (worker, log):
         wait_until(lambda: 'slow" is running' in log.read_text(), "the slow model is at work")
@@ -112,7 +112,7 @@ def test_no_runner_outlives_a_killed_step_process(deploy: Deploy) -> None:
 
 def test_no_runner_outlives_a_killed_run_worker(deploy: Deploy) -> None:
     """Its step process goes on, and finds that Dagster has ended the run."""
-    deployment = deploy("slow_model", launcher="stop_grace=2, kill_grace=5")
+    deployment = deploy("slow_model", runner=RUNNER, launcher="stop_grace=2, kill_grace=5")
     (deployment.project / "wait_here").touch()
     with webserver(deployment) as server:
         run_id = server.launch(execution_time=RUN_AT)

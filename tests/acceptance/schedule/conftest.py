@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg2  # type: ignore[import-untyped]
 import pytest
-from acceptance.local.deployment import PROJECTS, Deployment, copy_of
+from acceptance.local.deployment import PROJECTS, Deployment, copy_of, preloaded_runner
 from postgres_server import PostgresServer, postgres_server
 
 LOCK = 42
@@ -103,7 +103,7 @@ def deploy_planned(
 ) -> Deployment:
     """Deploy a copy of a project that was planned three days ago, also for this process."""
     project = copy_of(planned_three_days_ago(name, tmp_path_factory), tmp_path / name)
-    deployment = Deployment(root=tmp_path, project=project)
+    deployment = Deployment(root=tmp_path, project=project, runner=preloaded_runner())
     deployment.home.mkdir()
     for variable, value in deployment.environ().items():
         monkeypatch.setenv(variable, value)

@@ -9,7 +9,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from acceptance.local.deployment import IN_PROCESS, PROJECTS, Deployment
+from acceptance.local.deployment import IN_PROCESS, PROJECTS, RUNNER, Deployment, preloaded_runner
 from acceptance.schedule.conftest import Database
 from patience import wait_until
 
@@ -19,7 +19,9 @@ POSTGRES_STORAGE = "storage:\n  postgres:\n    postgres_url: {url}\n"
 pytestmark = pytest.mark.postgres
 
 
-def deployed(root: Path, database: Database, *, storage: str, **resource: Any) -> Deployment:
+def deployed(
+    root: Path, database: Database, *, storage: str, runner: Path = RUNNER, **resource: Any
+) -> Deployment:
     """Deploy the project, planned many days ago, with Dagster's storage on SQLite or PostgreSQL."""
     project = Path(shutil.copytree(PROJECTS / "locked_incremental", root / "locked_incremental"))
     env = {
@@ -27,7 +29,7 @@ def deployed(root: Path, database: Database, *, storage: str, **resource: Any) -
         "LOCK_DATABASE": database.name,
         "LOCK_GATE": str(root / "gate"),
     }
-    deployment = Deployment(root=root, project=project, env=env)
+    deployment = Deployment(root=root, project=project, env=env, runner=runner)
     deployment.sqlmesh("plan", "--auto-apply", "--no-prompts", "--execution-time", "2026-01-05")
     deployment.write(**resource)
     if storage == "postgres":
@@ -105,12 +107,18 @@ def take_turns(
 def test_two_runs_at_once_write_every_row_once(
     tmp_path: Path, database: Database, storage: str
 ) -> None:
-    deployment = deployed(tmp_path, database, storage=storage)
+    deployment = deployed(tmp_path, database, storage=storage, runner=preloaded_runner())
     take_turns(deployment, database, environments=("prod", "prod"))
 
 
 def test_runs_on_two_environments_take_turns(tmp_path: Path, database: Database) -> None:
-    deployment = deployed(tmp_path, database, storage="sqlite", allowed_environments=["staging"])
+    deployment = deployed(
+        tmp_path,
+        database,
+        storage="sqlite",
+        runner=preloaded_runner(),
+        allowed_environments=["staging"],
+    )
     deployment.sqlmesh(
         "plan",
         "staging",
@@ -125,7 +133,9 @@ def test_runs_on_two_environments_take_turns(tmp_path: Path, database: Database)
 
 def test_concurrency_limit_two_doubles_rows(tmp_path: Path, database: Database) -> None:
     """What `concurrency_limit` warns of: both runs delete before either has inserted."""
-    deployment = deployed(tmp_path, database, storage="postgres", concurrency_limit=2)
+    deployment = deployed(
+        tmp_path, database, storage="postgres", runner=preloaded_runner(), concurrency_limit=2
+    )
     planned, _ = database.ask(ROWS)
     with two_runs(deployment, database):
         wait_until(lambda: database.waiting() == 2, "both models wait at the lock")

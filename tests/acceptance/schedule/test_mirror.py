@@ -9,7 +9,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from acceptance.local.deployment import Deployment, processes_with
+from acceptance.local.deployment import RUNNER, Deployment, processes_with
 from acceptance.schedule.conftest import deploy_planned
 from acceptance.schedule.location import CodeLocation, instance_of
 from patience import PATIENCE, wait_until
@@ -85,6 +85,7 @@ def test_results_of_a_killed_step_come_with_the_next_run(
     deployment: Deployment, instance: dg.DagsterInstance
 ) -> None:
     deployment.write_definitions(DEFINITIONS.format(project=str(deployment.project)))
+    deployment.runner = RUNNER  # the step is its parent
     kill = deployment.project / "kill_step"
     kill.touch()
     with deployment.executing() as (worker, _):  # the step is a process of its own

@@ -4,7 +4,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from acceptance.local.deployment import Deployment
+from acceptance.local.deployment import Deployment, preloaded_runner
 from acceptance.schedule.conftest import Database
 
 CONFIG = """\
@@ -58,7 +58,7 @@ def deployment(tmp_path: Path, database: Database) -> Deployment:
     connection = database.connect()
     connection.cursor().execute(SOURCE)
     connection.close()
-    deployment = Deployment(root=tmp_path, project=project)
+    deployment = Deployment(root=tmp_path, project=project, runner=preloaded_runner())
     deployment.sqlmesh("plan", "--auto-apply", "--no-prompts")
     deployment.write(allow_restate=True)
     return deployment
