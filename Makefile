@@ -11,8 +11,8 @@ export SQLMESH_RUNNER := $(CURDIR)/.venv-runner/bin/sqlmesh-runner
 export SQLMESH__DISABLE_ANONYMIZED_ANALYTICS := true
 # Seconds after which a test has hung: it fails, and the others go on.
 export PYTEST_TIMEOUT := 600
-# The longest tests come first, and a worker that has none left takes another's.
-PARALLEL := -n auto --dist worksteal
+# The longest files come first. One worker runs all of a file: its tests share projects and runs.
+PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
 # Some machines forbid bytecode; every process would then compile SQLMesh again (2 s become 5).
 unexport PYTHONDONTWRITEBYTECODE
 
