@@ -305,10 +305,11 @@ def test_automation_fires_through_embedded_models(
         ),
         *embedded,
     ]
-    definitions, instance = dg.Definitions(assets=assets), dg.DagsterInstance.ephemeral()
-    before = dg.evaluate_automation_conditions(definitions, instance)
-    assert dg.materialize(assets, selection=[events], instance=instance).success
-    after = dg.evaluate_automation_conditions(definitions, instance, cursor=before.cursor)
+    definitions = dg.Definitions(assets=assets)
+    with dg.DagsterInstance.ephemeral() as instance:
+        before = dg.evaluate_automation_conditions(definitions, instance)
+        assert dg.materialize(assets, selection=[events], instance=instance).success
+        after = dg.evaluate_automation_conditions(definitions, instance, cursor=before.cursor)
     assert after.get_num_requested(ORDERS) == 1
     assert after.total_requested == 1
 
