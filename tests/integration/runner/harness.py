@@ -334,6 +334,21 @@ def run_without_the_runner(project: ProjectCopy) -> None:
     )
 
 
+def plan_kinds(path: Path) -> Path:
+    """Plan a copy of the project `model_kinds`, over eight orders of four days, and return it."""
+    project = ProjectCopy(path, "model_kinds.duckdb")
+    project.sql("""
+        CREATE SCHEMA raw;
+        CREATE TABLE raw.orders AS
+        SELECT i::INT AS id, ['ann', 'bob'][i::INT % 2 + 1] AS customer, i::INT AS amount,
+               DATE '2026-01-01' + (i::INT - 1) % 4 AS ordered_at,
+               TIMESTAMP '2026-01-01' AS updated_at
+        FROM UNNEST(GENERATE_SERIES(1, 8)) AS numbers(i);
+    """)
+    project.plan()
+    return path
+
+
 def planned_orders(directory: Path) -> Path:
     """Make the project `orders`: 15 orders on five days, planned after the first day."""
     path = directory / "orders"

@@ -13,6 +13,7 @@ from integration.runner.harness import (
     ProjectCopy,
     asset_key,
     extras,
+    plan_kinds,
     run_without_the_runner,
 )
 
@@ -55,17 +56,7 @@ EXTRAS["models"][SEED]["checks"] = {"unique_values:591b4941": "unique_values"}
 def planned_kinds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("planned") / "model_kinds"
     shutil.copytree(PROJECTS / "model_kinds", path)
-    project = ProjectCopy(path, DATABASE)
-    project.sql("""
-        CREATE SCHEMA raw;
-        CREATE TABLE raw.orders AS
-        SELECT i::INT AS id, ['ann', 'bob'][i::INT % 2 + 1] AS customer, i::INT AS amount,
-               DATE '2026-01-01' + (i::INT - 1) % 4 AS ordered_at,
-               TIMESTAMP '2026-01-01' AS updated_at
-        FROM UNNEST(GENERATE_SERIES(1, 8)) AS numbers(i);
-    """)
-    project.plan()
-    return path
+    return plan_kinds(path)
 
 
 def _copy(planned: Path, to: Path) -> ProjectCopy:

@@ -21,6 +21,7 @@ from integration.runner.harness import (
     TOTALS,
     VIEW,
     ProjectCopy,
+    plan_kinds,
     planned_orders,
 )
 from patience import PATIENCE
@@ -111,17 +112,7 @@ def _planned_kinds(path: Path, *, restated: bool, start: bool = True) -> Path:
         text = text.replace("name marts.by_time,", "name marts.by_time,\n  start '2026-01-01',")
         config.write_text(config.read_text().replace("  start: 2026-01-01\n", ""))
     by_time.write_text(text)
-    project = ProjectCopy(path, f"{KINDS}.duckdb")
-    project.sql("""
-        CREATE SCHEMA raw;
-        CREATE TABLE raw.orders AS
-        SELECT i::INT AS id, ['ann', 'bob'][i::INT % 2 + 1] AS customer, i::INT AS amount,
-               DATE '2026-01-01' + (i::INT - 1) % 4 AS ordered_at,
-               TIMESTAMP '2026-01-01' AS updated_at
-        FROM UNNEST(GENERATE_SERIES(1, 8)) AS numbers(i);
-    """)
-    project.plan()
-    return path
+    return plan_kinds(path)
 
 
 @pytest.fixture(scope="module")
