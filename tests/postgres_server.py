@@ -107,7 +107,8 @@ class PostgresServer:
         try:
             yield str(folder)
         finally:
-            subprocess.run(["umount", folder], check=True)
+            subprocess.run(["umount", "--lazy", folder], check=True)
+            folder.rmdir()
 
     def restart(self) -> None:
         """Cut all sessions, and be there again with the same data."""

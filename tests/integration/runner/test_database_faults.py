@@ -24,7 +24,10 @@ pytestmark = pytest.mark.postgres
 
 LARGE = DAYS.replace("days", "large")
 LARGE_MODEL = """\
-MODEL (name sales.large, kind INCREMENTAL_BY_TIME_RANGE (time_column day, batch_size 1));
+MODEL (
+  name sales.large,
+  kind INCREMENTAL_BY_TIME_RANGE (time_column day, batch_size 1, batch_concurrency 1)
+);
 
 SELECT
   t.day::DATE AS day,
@@ -145,8 +148,11 @@ def test_full_disk_of_the_warehouse_keeps_what_was_recorded(
     """Two of the model's three batches fit. The next run does the third."""
     warehouse, _ = servers
     with warehouse.small_disk() as folder:
-        shell(warehouse, f"mkdir {folder}/data")
-        warehouse.execute(f"CREATE TABLESPACE small LOCATION '{folder}/data'")
+        shell(warehouse, f"mkdir -p {folder}/data")
+        warehouse.execute(
+            "DROP TABLESPACE IF EXISTS small",  # of a failed try
+            f"CREATE TABLESPACE small LOCATION '{folder}/data'",
+        )
         ((table,),) = state.ask(
             "SELECT schemaname || '.' || tablename FROM pg_tables WHERE tablename ~ '^sales__large'"
         )
