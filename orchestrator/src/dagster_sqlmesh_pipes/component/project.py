@@ -79,15 +79,21 @@ class FreshnessModel(dg.Model):
     )
 
 
-@dg.scaffold_with(SQLMeshProjectScaffolder)
-class SQLMeshProjectComponent(
-    LocationOptions,
+class _SharedOptions(
     SensorOptions,
     TickOptions,
     SelectionOptions,
     OwnershipOptions,
     ResourceOptions,
     SourceOptions,
+):
+    """The options that mean in YAML what they mean in Python."""
+
+
+@dg.scaffold_with(SQLMeshProjectScaffolder)
+class SQLMeshProjectComponent(
+    LocationOptions,
+    _SharedOptions,
     dg.StateBackedComponent,
     dg.Resolvable,
 ):
@@ -237,18 +243,10 @@ class SQLMeshProjectComponent(
         return build_definitions(resource, options, self.execute)
 
     def _options(self, manifest_path: Path) -> DefinitionsOptions:
-        groups = (
-            SensorOptions,
-            TickOptions,
-            SelectionOptions,
-            OwnershipOptions,
-            ResourceOptions,
-            SourceOptions,
-        )
         op = self.op or OpSpec()
         retry = self.retry_policy
         return DefinitionsOptions(
-            **option_values(self, *groups),
+            **option_values(self, _SharedOptions),
             manifest_path=manifest_path,
             schedule_name=self.schedule_name,
             launcher=self.launcher,
