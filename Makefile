@@ -1,9 +1,11 @@
-# Two virtual environments from one lock: .venv for Dagster (no sqlmesh in it), .venv-runner for SQLMesh (no dagster in it).
+# Two virtual environments from one lock: .venv for Dagster (no sqlmesh in it), .venv-runner for
+# SQLMesh (no dagster in it).
 # Needs Python 3.11 and git; uv is installed into .uv if it isn't on the PATH.
 
 SHELL := /bin/bash
 UV := $(shell command -v uv || echo .uv/bin/uv)
-# Compiled at once: the first run of everything would otherwise do it. System certificates: what a company adds counts for uv as well.
+# Compiled at once: the first run of everything would otherwise do it. System certificates: what a
+# company adds counts for uv as well.
 export UV_COMPILE_BYTECODE := 1
 export UV_SYSTEM_CERTS := 1
 export DAGSTER_HOME := $(CURDIR)/.dagster
@@ -16,7 +18,8 @@ PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
 # Some machines forbid bytecode; every process would then compile SQLMesh again (2 s become 5).
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo ui test test-docker test-kubernetes test-matrix test-beside golden reference docs build check format bench bench-peers clean
+.PHONY: help setup demo ui test test-docker test-kubernetes test-matrix test-beside golden
+.PHONY: reference docs build check format bench bench-peers clean
 
 help:  ## Show what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -42,11 +45,14 @@ test: setup  ## Run every test that needs no engine
 	.venv-runner/bin/pytest -q $(PARALLEL) tests/integration/runner tests/unit/runner
 
 test-docker: setup  ## Run the tests that need a Docker engine
-	PYTEST_TIMEOUT=1800 .venv/bin/pytest -q tests/acceptance/docker  # the first test builds the images
+	@# The first test builds the images.
+	PYTEST_TIMEOUT=1800 .venv/bin/pytest -q tests/acceptance/docker
 
 test-kubernetes: setup  ## Run the tests that need a cluster: KUBECONFIG's
-	PYTEST_TIMEOUT=1800 .venv/bin/pytest -q -n 2 --dist loadfile tests/acceptance/kubernetes --ignore tests/acceptance/kubernetes/test_restarts.py
-	PYTEST_TIMEOUT=1800 .venv/bin/pytest -q tests/acceptance/kubernetes/test_restarts.py  # of the API server: by themselves
+	PYTEST_TIMEOUT=1800 .venv/bin/pytest -q -n 2 --dist loadfile tests/acceptance/kubernetes \
+		--ignore tests/acceptance/kubernetes/test_restarts.py
+	@# Restarts of the API server: by themselves.
+	PYTEST_TIMEOUT=1800 .venv/bin/pytest -q tests/acceptance/kubernetes/test_restarts.py
 
 test-matrix: setup  ## Run the runner's tests with every SQLMesh version it supports
 	UV=$(UV) tests/matrix.sh

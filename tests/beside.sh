@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Run the example with dagster-dlt and dagster-dbt in one code location, in an environment of its own:
-# they need other versions of much than SQLMesh and this repository's lock do.
+# Run the example with dagster-dlt and dagster-dbt in one code location, in an environment of its
+# own: they need other versions of much than SQLMesh and this repository's lock do.
 #
 #   tests/beside.sh [arguments of pytest]
 set -euo pipefail
