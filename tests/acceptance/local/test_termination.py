@@ -99,7 +99,7 @@ def test_ctrl_c_while_storing_loses_no_result(deploy: Deploy, executor: str) -> 
 
 
 def test_no_runner_outlives_a_killed_step_process(deploy: Deploy) -> None:
-    deployment = deploy("slow_model", runner=RUNNER)
+    deployment = deploy("slow_model", runner=RUNNER, launcher="stop_grace=2, kill_grace=5")
     (deployment.project / "wait_here").touch()
     with deployment.executing(config={"execution_time": RUN_AT}) as (worker, log):
         wait_until(lambda: 'slow" is running' in log.read_text(), "the slow model is at work")

@@ -1,4 +1,4 @@
-"""`dagster dev` over a deployment, asked as its UI asks it."""
+"""Dagster's servers over a deployment, asked as its UI asks them."""
 
 import json
 import signal
@@ -14,6 +14,10 @@ from typing import IO, Any
 from acceptance.local.deployment import Deployment, kill_group
 from patience import wait_until
 
+WITHOUT_DAEMON = """\
+telemetry: {enabled: false}
+run_coordinator: {module: dagster._core.run_coordinator, class: DefaultRunCoordinator}
+"""
 LAUNCH = """
 mutation($selector: JobOrPipelineSelector!, $config: RunConfigData) {
   launchRun(executionParams: {selector: $selector, runConfigData: $config}) {
@@ -84,14 +88,40 @@ class Webserver:
 
 
 @contextmanager
+def dagster_dev(deployment: Deployment) -> Iterator[Webserver]:
+    """Start `dagster dev`: a webserver, a daemon and a code server."""
+    with _serving(deployment, "dagster", "dev") as server:
+        yield server
+
+
+@contextmanager
 def webserver(deployment: Deployment) -> Iterator[Webserver]:
+    """Start a webserver and a code server, which launches runs at once. There is no daemon."""
+    settings = deployment.home / "dagster.yaml"
+    assert not settings.exists()
+    settings.write_text(WITHOUT_DAEMON)
+    with _serving(deployment, "dagster-webserver") as server:
+        yield server
+
+
+@contextmanager
+def daemon(deployment: Deployment) -> Iterator[None]:
+    """Start the daemon and a code server alone."""
+    command = ("dagster-daemon", "run", "-f", str(deployment.definitions))
+    with (deployment.root / "daemon.log").open("w") as log:
+        process = deployment.popen(*command, stdout=log, stderr=log)
+        with _stopped(process):
+            yield
+
+
+@contextmanager
+def _serving(deployment: Deployment, *program: str) -> Iterator[Webserver]:
     file = str(deployment.definitions)
 
     def start(port: str, log: IO[str]) -> subprocess.Popen[str]:
-        command = ("dagster", "dev", "-f", file, "-p", port)
-        return deployment.popen(*command, stdout=log, stderr=log)
+        return deployment.popen(*program, "-f", file, "-p", port, stdout=log, stderr=log)
 
-    with served(start, log=deployment.root / "dev.log") as server:
+    with served(start, log=deployment.root / "server.log") as server:
         yield server
 
 
@@ -102,18 +132,25 @@ def served(
     """Start a webserver, given its port and its output's file, in a process group of its own."""
     with _reserved_port() as port, log.open("w") as output:
         process = start(str(port), output)
-        try:
+        with _stopped(process):
             server = Webserver(port)
             wait_until(
                 lambda: server.is_up() or process.poll() is not None, "the webserver answers"
             )
             assert process.poll() is None, log.read_text()
             yield server
-        finally:
-            with suppress(subprocess.TimeoutExpired):
-                process.send_signal(signal.SIGINT)
-                process.wait(timeout=60)
-            kill_group(process)
+
+
+@contextmanager
+def _stopped(process: subprocess.Popen[str]) -> Iterator[None]:
+    """Stop a server in the end, and kill what is left of its process group."""
+    try:
+        yield
+    finally:
+        with suppress(subprocess.TimeoutExpired):
+            process.send_signal(signal.SIGINT)
+            process.wait(timeout=60)
+        kill_group(process)
 
 
 @contextmanager

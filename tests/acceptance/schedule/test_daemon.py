@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from acceptance.local.deployment import PROJECTS, Deployment, Run
-from acceptance.local.webserver import Webserver, webserver
+from acceptance.local.deployment import PROJECTS, Deployment, Run, preloaded_runner
+from acceptance.local.webserver import Webserver, daemon, dagster_dev
 from patience import wait_until
 
 DEFINITIONS = """\
@@ -19,10 +19,6 @@ defs = sqlmesh_definitions_factory(project_dir={project!r}, schedule_name="ticks
 """
 ONE_RUN_AT_A_TIME = "telemetry: {enabled: false}\nconcurrency: {runs: {max_concurrent_runs: 1}}\n"
 
-START = """
-mutation($s: ScheduleSelector!) {
-  startSchedule(scheduleSelector: $s) { __typename ... on PythonError { message } }
-}"""
 DRY_RUN = """
 mutation($s: ScheduleSelector!, $at: Float!) {
   scheduleDryRun(selectorData: $s, timestamp: $at) {
@@ -52,13 +48,10 @@ class Schedule:
 
     server: Webserver
 
-    def start(self) -> None:
-        """Switch it on."""
-        assert self._ask("startSchedule", START)["__typename"] == "ScheduleStateResult"
-
     def tick(self, at: float) -> Mapping[str, Any] | str:
         """Evaluate a tick: its run request, or why it is skipped."""
-        result = self._ask("scheduleDryRun", DRY_RUN, at=at)["evaluationResult"]
+        schedule = {**self._repository, "scheduleName": "ticks"}
+        result = self.server.ask(DRY_RUN, s=schedule, at=at)["scheduleDryRun"]["evaluationResult"]
         assert result["error"] is None, result["error"]
         if result["skipReason"]:
             return str(result["skipReason"])
@@ -78,11 +71,6 @@ class Schedule:
         assert launched["__typename"] == "LaunchRunSuccess", launched
         return str(launched["run"]["runId"])
 
-    def _ask(self, name: str, query: str, **variables: Any) -> Any:
-        return self.server.ask(query, s={**self._repository, "scheduleName": "ticks"}, **variables)[
-            name
-        ]
-
     @property
     def _repository(self) -> Mapping[str, str]:
         (repository,) = self.server.is_up()
@@ -94,9 +82,8 @@ class Schedule:
 
 def deployed(root: Path) -> Deployment:
     """Deploy the project, planned three days ago, with one unplanned model in its files."""
-    deployment = Deployment(
-        root=root, project=Path(shutil.copytree(PROJECTS / "gated_model", root / "ticks"))
-    )
+    project = Path(shutil.copytree(PROJECTS / "gated_model", root / "ticks"))
+    deployment = Deployment(root=root, project=project, runner=preloaded_runner())
     now = datetime.datetime.now(datetime.UTC)
     three_days_ago, in_half_a_day = (
         now - datetime.timedelta(days=3),
@@ -195,10 +182,10 @@ def test_missed_ticks_are_one_run_then_failed_models(
     gate, broken = (deployment.project / name for name in ("wait_here", "broken"))
     gate.touch()
     broken.touch()
-    with webserver(deployment) as server:
-        Schedule(server).start()
+    started = deployment.dagster("schedule", "start", "ticks", "-f", str(deployment.definitions))
+    assert started.returncode == 0, started.stderr
     backdate_schedule(deployment, missed=datetime.timedelta(days=2))
-    with webserver(deployment) as server:
+    with dagster_dev(deployment) as server:
         schedule = Schedule(server)
         wait_until(lambda: runs(deployment), "the daemon has evaluated a tick")
         (first,) = runs(deployment)
@@ -243,7 +230,7 @@ def test_missed_ticks_are_one_run_then_failed_models(
         assert run_keys(deployment) == [f"ticks:{tick.isoformat()}"]
 
     leave_unfinished(deployment)
-    with webserver(deployment):
+    with daemon(deployment):
         wait_until(
             lambda: last_tick(deployment).status.name != "STARTED",
             "the new daemon has come back to the tick",

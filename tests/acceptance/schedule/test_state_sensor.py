@@ -10,7 +10,7 @@ from typing import Any
 import dagster as dg
 import pytest
 from acceptance.local.deployment import RUNNER_BIN, Deployment
-from acceptance.local.webserver import webserver
+from acceptance.local.webserver import daemon
 from acceptance.schedule.location import CodeLocation, instance_of
 from patience import PATIENCE, wait_until
 from pydantic import PrivateAttr
@@ -129,7 +129,7 @@ def test_sensor_reports_each_of_200_changes_once(deployment: Deployment) -> None
 def test_daemon_reports_plan_and_shell_run(deployment: Deployment) -> None:
     deployment.write_definitions(DEFINITIONS.format(project=str(deployment.project)))
     (deployment.home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
-    with webserver(deployment):
+    with daemon(deployment):
         wait_until(lambda: recorded_at(deployment).keys() == EVERYTHING, "the plan is reported")
         planned = recorded_at(deployment)
         run_beside(deployment)
