@@ -36,8 +36,11 @@ RUNNER_MODULES = (
     "sqlmesh_runner.commands.restate",
     "sqlmesh_runner.commands.run",
     "sqlmesh_runner.commands.state",
+    "multiprocessing.synchronize",
     "pandas",
+    "rich._emoji_codes",
     "rich.progress",
+    "sqlmesh.magics",
 )
 """What the programs of the runner's environment import, some of it once they are at work."""
 
@@ -264,6 +267,7 @@ def _place(received: Sequence[int], wanted: Sequence[int]) -> None:
 
 def _start(program: Sequence[str]) -> None:
     sys.orig_argv = [sys.executable, *program]
+    sys.path[1:1] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
     if program[0] == "-m":
         sys.argv = list(program[1:])
         runpy.run_module(program[1], run_name="__main__", alter_sys=True)

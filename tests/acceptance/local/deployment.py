@@ -3,17 +3,19 @@
 It has a planned project, definitions and a DAGSTER_HOME with SQLite.
 """
 
+import atexit
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -28,9 +30,16 @@ RUNNER = RUNNER_BIN / "sqlmesh-runner"
 DAGSTER_BIN = Path(sys.executable).parent
 DAGSTER_MODULES = (
     "dagster._cli",
+    "dagster._core.executor.in_process",
+    "dagster._core.instance.factory",
+    "dagster._core.instance.runs.run_domain",
     "dagster._core.storage.local_compute_log_manager",
+    "dagster._core.storage.root",
     "dagster._core.storage.sqlite_storage",
+    "dagster._core.workspace.autodiscovery",
+    "dagster_dg_cli.cli",
     "dagster_sqlmesh_pipes",
+    "upath.implementations.local",
 )
 """What the programs of Dagster's environment import, some of it once they are at work."""
 
@@ -143,7 +152,6 @@ class Deployment:
     resource: dict[str, Any] = field(default_factory=dict)
     assets: dict[str, Any] = field(default_factory=dict)
     launcher: str = ""
-    python: Path = DAGSTER_BIN
     runner: Path = RUNNER
 
     @property
@@ -156,7 +164,6 @@ class Deployment:
 
     def write(self, *, launcher: str | None = None, **resource: Any) -> None:
         """Write the definitions, and make the manifest from the project's files."""
-        self.home.mkdir(exist_ok=True)
         self.resource.update(resource)
         if launcher is not None:
             self.launcher = launcher
@@ -171,8 +178,13 @@ class Deployment:
         self.make_manifest()
 
     def write_definitions(self, text: str) -> None:
-        self.home.mkdir(exist_ok=True)
+        self.make_home()
         self.definitions.write_text(textwrap.dedent(text))
+
+    def make_home(self) -> None:
+        """Make the DAGSTER_HOME of an instance that has no run yet, if there is none."""
+        if not self.home.exists():
+            shutil.copytree(_empty_home(), self.home)
 
     def make_manifest(self) -> None:
         path = self.project / ".sqlmesh-pipes" / "manifest.json"
@@ -257,7 +269,7 @@ class Deployment:
 
     def popen(self, *command: str, **options: Any) -> subprocess.Popen[str]:
         """Start one of Dagster's programs in this deployment, in a process group of its own."""
-        program = [str(self.python / command[0]), *command[1:]]
+        program = [str(DAGSTER_BIN / command[0]), *command[1:]]
         return subprocess.Popen(
             program, env=self.environ(), cwd=self.root, text=True, start_new_session=True, **options
         )
@@ -295,18 +307,20 @@ class Deployment:
 
     def dagster(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         """Run a command of `dagster` to its end."""
-        if self.python == DAGSTER_BIN:
-            run = partial(_dagster_preloader().run, ["dagster", *arguments])
-        else:
-            command = [str(self.python / "dagster"), *arguments]
-            run = partial(subprocess.run, command, capture_output=True, text=True, check=False)
-        return run(cwd=self.root, env=self.environ(), timeout=PATIENCE)
+        return run_beside_dagster("dagster", *arguments, cwd=self.root, env=self.environ())
 
     def _config_file(self, config: Mapping[str, Any]) -> list[str]:
         """Write a run's config, and return the option that names it."""
         path = self.root / "run_config.yaml"
         path.write_text(json.dumps(config))  # JSON is YAML
         return ["-c", str(path)]
+
+
+def run_beside_dagster(
+    *program: str, cwd: Path, env: Mapping[str, str]
+) -> "subprocess.CompletedProcess[str]":
+    """Run a program of Dagster's environment to its end."""
+    return _dagster_preloader().run(program, cwd=cwd, env=env, timeout=PATIENCE)
 
 
 def copy_of(planned: Path, to: Path) -> Path:
@@ -350,6 +364,18 @@ def _runner_preloader() -> Preloader:
 
 def _dagster_preloader() -> Preloader:
     return preloader((sys.executable,), DAGSTER_MODULES)
+
+
+@cache
+def _empty_home() -> Path:
+    """Make the SQLite files of an instance, once a process: that takes 0.4 s of CPU."""
+    home = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, home)
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        instance.get_run_records(limit=1)
+        instance.get_asset_records([dg.AssetKey("none")])
+        instance.all_instigator_state()
+    return home
 
 
 @cache

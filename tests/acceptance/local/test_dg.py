@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import IO
 
 import pytest
-from acceptance.local.deployment import DAGSTER_BIN, PROJECTS, ROOT, Deployment
+from acceptance.local.deployment import (
+    DAGSTER_BIN,
+    PROJECTS,
+    ROOT,
+    Deployment,
+    preloaded_runner,
+    run_beside_dagster,
+)
 from acceptance.local.webserver import served
 
 TYPE = "dagster_sqlmesh_pipes.SQLMeshProjectComponent"
@@ -50,8 +57,8 @@ class DgProject:
         (package / "definitions.py").write_text(DEFINITIONS)
         (self.root / "pyproject.toml").write_text(PYPROJECT)
         self.yaml = package / "defs" / "warehouse" / "defs.yaml"
-        deployment = Deployment(root=root, project=self.warehouse)
-        deployment.home.mkdir()
+        deployment = Deployment(root=root, project=self.warehouse, runner=preloaded_runner())
+        deployment.make_home()
         self.env = {
             **deployment.environ(),
             "REGION": "EU",
@@ -77,17 +84,10 @@ class DgProject:
 
 
 def run_dg(*arguments: str, cwd: Path, env: Mapping[str, str], fails: bool = False) -> str:
-    done = subprocess.run(
-        [str(DAGSTER_BIN / "dg"), *arguments],
-        cwd=cwd,
-        env={**env, "COLUMNS": "200"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert bool(done.returncode) == fails, done.stdout
-    return done.stdout
+    done = run_beside_dagster("dg", *arguments, cwd=cwd, env={**env, "COLUMNS": "200"})
+    output = done.stdout + done.stderr
+    assert bool(done.returncode) == fails, output
+    return output
 
 
 @pytest.fixture(scope="module")

@@ -104,7 +104,7 @@ def deploy_planned(
     """Deploy a copy of a project that was planned three days ago, also for this process."""
     project = copy_of(planned_three_days_ago(name, tmp_path_factory), tmp_path / name)
     deployment = Deployment(root=tmp_path, project=project, runner=preloaded_runner())
-    deployment.home.mkdir()
+    deployment.make_home()
     for variable, value in deployment.environ().items():
         monkeypatch.setenv(variable, value)
     return deployment
