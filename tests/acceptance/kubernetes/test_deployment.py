@@ -58,6 +58,10 @@ def test_termination_stops_the_query_and_deletes_the_pod(deployment: Deployment)
     with deployment.locked("raw.customers") as is_waited_for:
         run = deployment.launch(days_ahead=3)
         patience.wait_until(is_waited_for, "the runner waits for the table", every=1.0)
+        (pod,) = deployment.namespace.pods()
+        (owner,) = pod["metadata"]["ownerReferences"]
+        assert owner["kind"] == "Pod"
+        assert owner["name"].startswith("code-location-"), "the step's pod takes the runner's along"
         deployment.terminate(run)
         assert deployment.wait_for_end(run) == "CANCELED"
         patience.wait_until(lambda: not is_waited_for(), "the query is cancelled", every=0.5)
