@@ -61,7 +61,7 @@ def test_unchanged_cursor_lists_no_models(orders: ProjectCopy) -> None:
     assert (document["cursor"], document["changed"], document["models"]) == (cursor, False, [])
 
 
-@pytest.mark.skipif(SQLMESH < (0, 220), reason="older SQLMesh has no time of recording to keep")
+@pytest.mark.skipif(SQLMESH < (0, 224), reason="SQLMesh before 0.224 keeps no time of recording")
 def test_compacting_changes_no_data_version(orders: ProjectCopy) -> None:
     run_without_the_runner(orders)
     before = state(orders)
