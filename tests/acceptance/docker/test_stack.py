@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import docker
@@ -79,18 +80,18 @@ def test_images_hold_one_world_each_without_root(stack: Stack, engine: docker.Do
     )
 
 
+def runs_as_user(engine: docker.DockerClient, service: str) -> bool:
+    """Return whether all processes of a service are the image's user's."""
+    labels = [f"com.docker.compose.project={NAME}", f"com.docker.compose.service={service}"]
+    (container,) = engine.containers.list(filters={"label": labels})
+    processes = container.top(ps_args="-eo pid,uid,comm")["Processes"]
+    return {uid for _, uid, command in processes if command != "docker-init"} == {"10001"}
+
+
 def test_nothing_in_the_stack_runs_as_root(stack: Stack, engine: docker.DockerClient) -> None:
     for service in ("webserver", "daemon", "code-location"):
-        (container,) = engine.containers.list(
-            filters={
-                "label": [
-                    f"com.docker.compose.project={NAME}",
-                    f"com.docker.compose.service={service}",
-                ]
-            }
-        )
-        processes = container.top(ps_args="-eo pid,uid,comm")["Processes"]
-        assert {uid for _, uid, command in processes if command != "docker-init"} == {"10001"}
+        # The engine enters as root to start a health check, and is the user at once.
+        wait_until(partial(runs_as_user, engine, service), f"{service} has no process of root")
 
 
 def test_image_makes_manifest_on_read_only_root(stack: Stack, engine: docker.DockerClient) -> None:
