@@ -22,7 +22,8 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: reference docs build check format bench bench-peers clean
 
 help:  ## Show what there is to make
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | \
+		awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 .uv/bin/uv:
 	python3 -m venv .uv
@@ -41,7 +42,8 @@ ui: setup  ## Open the example in Dagster's UI on http://localhost:3000
 	.venv/bin/dagster dev -f examples/shop/definitions.py
 
 test: setup  ## Run every test that needs no engine
-	.venv/bin/pytest -q $(PARALLEL) tests/acceptance/schedule tests/acceptance/local tests/unit/orchestrator
+	.venv/bin/pytest -q $(PARALLEL) tests/acceptance/schedule tests/acceptance/local \
+		tests/unit/orchestrator
 	.venv-runner/bin/pytest -q $(PARALLEL) tests/integration/runner tests/unit/runner
 
 test-docker: setup  ## Run the tests that need a Docker engine

@@ -21,8 +21,13 @@ def runners(deployment: Deployment) -> list[int]:
     return list(processes_with(f"sqlmesh-runner run --project-dir {deployment.project}"))
 
 
-def test_terminated_run_reports_what_was_recorded(deploy: Deploy) -> None:
-    deployment = deploy("slow_model", runner=RUNNER, launcher="stop_grace=2, kill_grace=5")
+@pytest.fixture
+def deployment(deploy: Deploy) -> Deployment:
+    """Deploy the slow model. Its runner has two seconds to stop."""
+    return deploy("slow_model", runner=RUNNER, launcher="stop_grace=2, kill_grace=5")
+
+
+def test_terminated_run_reports_what_was_recorded(deployment: Deployment) -> None:
     held = deployment.project / "wait_here"
     held.touch()
     with webserver(deployment) as server:
@@ -70,8 +75,7 @@ It waits until the last model runs.
 
 
 @pytest.mark.parametrize("executor", ["in_process_executor", "multiprocess_executor"])
-def test_ctrl_c_while_storing_loses_no_result(deploy: Deploy, executor: str) -> None:
-    deployment = deploy("slow_model", runner=RUNNER, launcher="stop_grace=2, kill_grace=5")
+def test_ctrl_c_while_storing_loses_no_result(deployment: Deployment, executor: str) -> None:
     definitions = deployment.definitions.read_text()
     interrupted = definitions.replace("dg.Definitions(", f"dg.Definitions(executor=dg.{executor}, ")
     deployment.write_definitions(
@@ -98,8 +102,7 @@ def test_ctrl_c_while_storing_loses_no_result(deploy: Deploy, executor: str) -> 
     }
 
 
-def test_no_runner_outlives_a_killed_step_process(deploy: Deploy) -> None:
-    deployment = deploy("slow_model", runner=RUNNER, launcher="stop_grace=2, kill_grace=5")
+def test_no_runner_outlives_a_killed_step_process(deployment: Deployment) -> None:
     (deployment.project / "wait_here").touch()
     with deployment.executing(config={"execution_time": RUN_AT}) as (worker, log):
         wait_until(lambda: 'slow" is running' in log.read_text(), "the slow model is at work")
@@ -110,9 +113,8 @@ def test_no_runner_outlives_a_killed_step_process(deploy: Deploy) -> None:
         wait_until(lambda: not runners(deployment), "the runner is gone")
 
 
-def test_no_runner_outlives_a_killed_run_worker(deploy: Deploy) -> None:
+def test_no_runner_outlives_a_killed_run_worker(deployment: Deployment) -> None:
     """Its step process goes on, and finds that Dagster has ended the run."""
-    deployment = deploy("slow_model", runner=RUNNER, launcher="stop_grace=2, kill_grace=5")
     (deployment.project / "wait_here").touch()
     with webserver(deployment) as server:
         run_id = server.launch(execution_time=RUN_AT)
