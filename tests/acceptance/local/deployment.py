@@ -3,14 +3,12 @@
 It has a planned project, definitions and a DAGSTER_HOME with SQLite.
 """
 
-import atexit
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -20,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import dagster as dg
+from dagster_home import make_home
 from patience import PATIENCE
 from preloaded import RUNNER_MODULES, PreloadedProcess, Preloader, preloader
 
@@ -184,7 +183,7 @@ class Deployment:
     def make_home(self) -> None:
         """Make the DAGSTER_HOME of an instance that has no run yet, if there is none."""
         if not self.home.exists():
-            shutil.copytree(_empty_home(), self.home)
+            make_home(self.home)
 
     def make_manifest(self) -> None:
         path = self.project / ".sqlmesh-pipes" / "manifest.json"
@@ -307,7 +306,7 @@ class Deployment:
 
     def dagster(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         """Run a command of `dagster` to its end."""
-        return run_beside_dagster("dagster", *arguments, cwd=self.root, env=self.environ())
+        return run_dagster_program("dagster", *arguments, cwd=self.root, env=self.environ())
 
     def _config_file(self, config: Mapping[str, Any]) -> list[str]:
         """Write a run's config, and return the option that names it."""
@@ -316,7 +315,7 @@ class Deployment:
         return ["-c", str(path)]
 
 
-def run_beside_dagster(
+def run_dagster_program(
     *program: str, cwd: Path, env: Mapping[str, str]
 ) -> "subprocess.CompletedProcess[str]":
     """Run a program of Dagster's environment to its end."""
@@ -364,18 +363,6 @@ def _runner_preloader() -> Preloader:
 
 def _dagster_preloader() -> Preloader:
     return preloader((sys.executable,), DAGSTER_MODULES)
-
-
-@cache
-def _empty_home() -> Path:
-    """Make the SQLite files of an instance, once a process: that takes 0.4 s of CPU."""
-    home = Path(tempfile.mkdtemp())
-    atexit.register(shutil.rmtree, home)
-    with dg.DagsterInstance.from_config(str(home)) as instance:
-        instance.get_run_records(limit=1)
-        instance.get_asset_records([dg.AssetKey("none")])
-        instance.all_instigator_state()
-    return home
 
 
 @cache

@@ -13,7 +13,7 @@ from acceptance.local.deployment import (
     ROOT,
     Deployment,
     preloaded_runner,
-    run_beside_dagster,
+    run_dagster_program,
 )
 from acceptance.local.webserver import served
 
@@ -84,7 +84,7 @@ class DgProject:
 
 
 def run_dg(*arguments: str, cwd: Path, env: Mapping[str, str], fails: bool = False) -> str:
-    done = run_beside_dagster("dg", *arguments, cwd=cwd, env={**env, "COLUMNS": "200"})
+    done = run_dagster_program("dg", *arguments, cwd=cwd, env={**env, "COLUMNS": "200"})
     output = done.stdout + done.stderr
     assert bool(done.returncode) == fails, output
     return output

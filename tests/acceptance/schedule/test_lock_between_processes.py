@@ -8,6 +8,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster_home import make_home
 
 JOB = """
     import os, pathlib, time
@@ -72,14 +73,8 @@ STEPS = """
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    home = tmp_path / "home"
-    home.mkdir()
+    home = make_home(tmp_path / "home")
     (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
-    with dg.DagsterInstance.from_config(
-        str(home)
-    ) as instance:  # two processes that make the same new SQLite files get in each other's way
-        instance.get_run_records(limit=1)
-        instance.get_asset_records([dg.AssetKey("orders")])
     return {**os.environ, "DAGSTER_HOME": str(home), "BUSY": str(tmp_path / "busy"), "STAY": "90"}
 
 

@@ -1,33 +1,23 @@
 """Resources over a manifest made by hand."""
 
 import json
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
+from dagster_home import make_home
 from unit.orchestrator.shop import SHOP, Make, manifest
 
 from dagster_sqlmesh_pipes import SQLMeshResource
 from dagster_sqlmesh_pipes.launchers.base import Launcher
 
 
-@pytest.fixture(scope="session")
-def empty_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make the SQLite files of an instance once: that takes half a second."""
-    home = tmp_path_factory.mktemp("home")
-    with dg.DagsterInstance.local_temp(str(home)) as instance:
-        instance.get_run_records(limit=1)
-        instance.get_asset_records([dg.AssetKey("none")])
-    return home
-
-
 @pytest.fixture
-def instance(empty_home: Path, tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
     """Return an instance on SQLite that several threads may use."""
-    home = shutil.copytree(empty_home, tmp_path / "home")
+    home = make_home(tmp_path / "home")
     with dg.DagsterInstance.local_temp(str(home)) as instance:
         yield instance
 
