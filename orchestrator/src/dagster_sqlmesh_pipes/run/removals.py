@@ -31,8 +31,7 @@ class Removal:
     @classmethod
     def of(cls, recorded: RecordedModel, at: datetime.datetime) -> Self:
         """Return the removal that a recorded model shows."""
-        whole_seconds = at.astimezone(datetime.UTC).replace(microsecond=0)
-        return cls(whole_seconds, _left(recorded), recorded.model)
+        return cls(at.astimezone(datetime.UTC), _left(recorded), recorded.model)
 
     @classmethod
     def parse(cls, text: str) -> Self:

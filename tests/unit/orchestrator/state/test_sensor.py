@@ -10,12 +10,13 @@ import dagster as dg
 import pytest
 from patience import wait_until
 from unit.orchestrator.schedule.evaluation import asked, evaluate, run_of
-from unit.orchestrator.shop import Make, model
+from unit.orchestrator.shop import Make, fqn, model
 from unit.orchestrator.state.states import Evaluations, StateLauncher, recorded
 
 from dagster_sqlmesh_pipes import SQLMeshResource, sqlmesh_definitions_factory
 from dagster_sqlmesh_pipes.errors import LaunchError
 from dagster_sqlmesh_pipes.run.recorded import data_version_of
+from dagster_sqlmesh_pipes.run.removals import RemovalRegister
 from dagster_sqlmesh_pipes.state import sqlmesh_state_sensor_factory
 
 NIGHT = datetime.datetime(2026, 5, 5, 1, 0, tzinfo=datetime.UTC)
@@ -233,6 +234,18 @@ def test_removed_interval_is_requested_until_recorded(
         sensor.instance.get_dynamic_partitions("sqlmesh/removed_intervals/sqlmesh/duckdb/prod")
         == []
     )
+
+
+def test_removal_is_later_than_a_tick_in_the_same_second(
+    launcher: StateLauncher, sensor: Evaluations
+) -> None:
+    launcher.set(recorded("marts.orders"))
+    sensor.evaluate()
+    tick = datetime.datetime.now(datetime.UTC)
+    launcher.set(recorded("marts.orders", None))
+    sensor.evaluate()
+    removals = RemovalRegister("sqlmesh/duckdb/prod").read(sensor.instance)
+    assert removals[fqn("marts.orders")].at > tick
 
 
 def test_200_changes_of_the_state_end_with_dagster_knowing_it(
