@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from pydantic import ValidationError
 from dagster_sqlmesh_pipes.errors import LaunchError
 from dagster_sqlmesh_pipes.launchers.base import LaunchRequest
 from dagster_sqlmesh_pipes.launchers.container import runner_name
-from dagster_sqlmesh_pipes.launchers.kubernetes import KubernetesLauncher
+from dagster_sqlmesh_pipes.launchers.kubernetes import KubernetesLauncher, logs
 from dagster_sqlmesh_pipes.launchers.kubernetes.api import ApiError
 from dagster_sqlmesh_pipes.launchers.kubernetes.logs import PodLog, PodLostError, TimestampFilter
 from dagster_sqlmesh_pipes.launchers.kubernetes.pod import (
@@ -307,6 +308,25 @@ def test_log_is_read_until_an_attempt_after_the_end_is_whole() -> None:
     assert list(log_of(cluster).lines()) == [b"a", b"b", b"c"]
     assert [follow for follow, _ in cluster.requests] == [True, True, False, False]
     assert cluster.requests[1][1] == "2026-01-01T00:00:00Z"
+
+
+@pytest.mark.parametrize("end", [[], [ConnectionError("cut")]])
+def test_log_that_was_read_for_longer_than_patience_is_opened_again(
+    monkeypatch: pytest.MonkeyPatch, end: list[Exception]
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(logs, "time", SimpleNamespace(monotonic=lambda: now))
+    lines = [stamped(at, "a line") + b"\n" for at in range(9)]
+
+    def slow() -> Iterator[bytes | Exception]:
+        nonlocal now
+        for line in lines:
+            now += 60.0
+            yield line
+        yield from end
+
+    cluster = FakeCluster(["running", "ended"], [slow(), lines[-2:]])
+    assert len(list(log_of(cluster, patience=300.0).lines())) == 9
 
 
 def test_log_of_evicted_pod_is_not_waited_for() -> None:

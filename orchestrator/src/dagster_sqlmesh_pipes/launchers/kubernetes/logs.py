@@ -134,12 +134,14 @@ class PodLog:
             with self._cluster.open_log(
                 self._name, CONTAINER, follow=follow, since=self._filter.since
             ) as chunks:
-                self._reached = time.monotonic()
-                for chunk in chunks:
-                    yield from self._new(*buffer.feed(chunk))
-                    if self.is_complete or self._abandoned.is_set():
-                        return
-                self._is_whole = True
+                try:
+                    for chunk in chunks:
+                        yield from self._new(*buffer.feed(chunk))
+                        if self.is_complete or self._abandoned.is_set():
+                            return
+                    self._is_whole = True
+                finally:
+                    self._reached = time.monotonic()
         except API_ERRORS as exc:
             self._raise_if_unreadable(exc)
             return
