@@ -172,6 +172,7 @@ def stubborn() -> None:
 def eat() -> None:
     """Allocate all the memory there is."""
     say("opened")
+    time.sleep(1)  # containerd misses what happens right after a start
     hoard = []
     while True:
         hoard.append(bytearray(os.urandom(1 << 20)))
@@ -182,6 +183,7 @@ def child_eats() -> None:
     if os.fork() == 0:
         eat()
     os.wait()
+    time.sleep(1)  # its kill is reported before the container's end
 
 
 def child_eats_and(then: str) -> None:
@@ -190,6 +192,7 @@ def child_eats_and(then: str) -> None:
     if os.fork() == 0:
         eat()
     os.wait()
+    time.sleep(1)
     say("closed")
     sys.exit(1) if then == "fail" else stubborn()
 

@@ -40,7 +40,8 @@ _PLAN = """query ($job: PipelineSelector!) {
   executionPlanOrError(pipeline: $job, mode: "default") { __typename } }"""
 _TERMINATE = """mutation ($id: String!) { terminateRun(runId: $id) {
   __typename ... on TerminateRunFailure { message } } }"""
-
+_WAITING = """SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'relation'
+  AND relation = '{table}'::regclass"""
 
 _CODE = {"repositoryName": "__repository__", "repositoryLocationName": "shop"}
 
@@ -212,7 +213,7 @@ class Stack:
             while psql.stdout.readline().strip() != "locked":
                 assert psql.poll() is None
             try:
-                yield lambda: self.sql("SELECT count(*) FROM pg_locks WHERE NOT granted") != ["0"]
+                yield lambda: self.sql(_WAITING.format(table=table)) != ["0"]
             finally:
                 psql.stdin.close()
 

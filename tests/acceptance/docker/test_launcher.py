@@ -12,7 +12,7 @@ import threading
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import dagster as dg
 import docker
@@ -201,15 +201,14 @@ def test_slow_log_of_ended_container_is_not_cut(
 def test_silent_engine_is_given_up(
     proxied: tuple[CuttableProxy, DockerLauncher],
     engine: docker.DockerClient,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(docker.client, "DEFAULT_TIMEOUT_SECONDS", 3)  # the SDK's, for each request
     proxy, launcher = proxied
     with launcher.model_copy(update={"reconnect_timeout": 1.0}).launch(
         request_for("stubborn")
     ) as runner:
         wait_for(runner, "opened")
         container = container_of(engine, runner)
+        cast(Any, runner)._client.api.timeout = 3  # the SDK's, in seconds, for each request
         proxy.silent = True
         end = runner.wait()
     assert end.code == 255
@@ -632,12 +631,11 @@ def test_run_to_end_of_failed_runner_has_its_log(talker: MakeLauncher) -> None:
 
 
 def test_run_to_end_after_timeout_removes_container_and_raises(
-    engine: Any, talker: MakeLauncher
+    engine: docker.DockerClient, talker: MakeLauncher, mine: dict[str, str]
 ) -> None:
-    before = {container.id for container in engine.containers.list(all=True)}
     with pytest.raises(LaunchError, match="did not end within 1 seconds"):
         talker().run_to_end(["stubborn"], timeout=1)
-    assert {container.id for container in engine.containers.list(all=True)} <= before
+    assert containers_with(engine, mine, all=True) == []
 
 
 def test_printed_command_opens_a_shell_like_the_runner(talker: MakeLauncher) -> None:

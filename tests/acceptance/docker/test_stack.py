@@ -14,6 +14,7 @@ import subprocess
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import docker
 import pytest
@@ -34,6 +35,8 @@ HISTORY = "shop/marts/customer_history"  # reads raw.customers, and has somethin
 @pytest.fixture(scope="module")
 def stack(engine: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     stack = Stack(tmp_path_factory.mktemp("stack"))
+    for container in containers(engine):  # of a session that was killed: they hold the network
+        container.remove(force=True)
     stack.compose("down", "--volumes", "--remove-orphans")
     try:
         stack.compose("build", "--quiet", timeout=900)
@@ -46,14 +49,19 @@ def stack(engine: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory)
         stack.compose("down", "--volumes", "--timeout", "5")
 
 
-def runners(engine: docker.DockerClient) -> list[Container]:
-    """Return the runners that are on the engine for this stack, at work or not."""
-    found = engine.containers.list(all=True, filters={"label": KEEP_LABEL}, ignore_removed=True)
+def containers(engine: docker.DockerClient, **options: Any) -> list[Container]:
+    """Return the containers that are in this stack's network, at work or not."""
+    found = engine.containers.list(all=True, ignore_removed=True, **options)
     return [
         container
         for container in found
         if f"{NAME}_default" in container.attrs["NetworkSettings"]["Networks"]
     ]
+
+
+def runners(engine: docker.DockerClient) -> list[Container]:
+    """Return the runners that are on the engine for this stack, at work or not."""
+    return containers(engine, filters={"label": KEEP_LABEL})
 
 
 def run_worker(engine: docker.DockerClient, run_id: str) -> Container:
@@ -223,13 +231,6 @@ def test_schedule_can_be_switched_on_and_ticks(stack: Stack) -> None:
         "repositoryLocationName": "shop",
         "scheduleName": "sqlmesh_adaptive_schedule",
     }
-    answer = stack.graphql(
-        "mutation ($s: ScheduleSelector!) { startSchedule(scheduleSelector: $s) { "
-        "__typename ... on PythonError { message } "
-        "... on ScheduleStateResult { scheduleState { status } } } }",
-        s=selector,
-    )
-    assert answer["scheduleState"]["status"] == "RUNNING", answer
     tick = stack.graphql(
         "mutation ($s: ScheduleSelector!) { "
         "scheduleDryRun(selectorData: $s, timestamp: 4102444800) { "
@@ -239,6 +240,20 @@ def test_schedule_can_be_switched_on_and_ticks(stack: Stack) -> None:
     )
     assert tick["evaluationResult"]["error"] is None, tick
     assert tick["evaluationResult"]["runRequests"], tick
+    result = (
+        "{ __typename ... on PythonError { message } "
+        "... on ScheduleStateResult { scheduleState { id status } } }"
+    )
+    answer = stack.graphql(
+        f"mutation ($s: ScheduleSelector!) {{ startSchedule(scheduleSelector: $s) {result} }}",
+        s=selector,
+    )
+    assert answer["scheduleState"]["status"] == "RUNNING", answer
+    answer = stack.graphql(
+        f"mutation ($id: String!) {{ stopRunningSchedule(id: $id) {result} }}",
+        id=answer["scheduleState"]["id"],
+    )
+    assert answer["scheduleState"]["status"] == "STOPPED", answer
 
 
 def test_only_this_machine_reaches_the_ui(

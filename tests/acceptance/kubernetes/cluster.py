@@ -3,15 +3,29 @@
 import json
 import os
 import subprocess
+import time
 from collections.abc import Mapping
 from typing import Any
+
+import patience
 
 MEMORY = {"limits": {"memory": "128Mi"}, "requests": {"memory": "32Mi", "cpu": "50m"}}
 """What a test's pod may take."""
 
 
 _ATTEMPTS = 5
-_NO_ANSWER = ("TLS handshake timeout", "connection refused", "Unable to connect", "i/o timeout")
+_NO_ANSWER = (
+    "TLS handshake timeout",
+    "Unable to connect",
+    "client connection lost",
+    "connection refused",
+    "connection reset",
+    "context deadline exceeded",
+    "currently unable to handle",
+    "etcdserver: ",
+    "i/o timeout",
+    "unexpected EOF",
+)
 
 
 def kubectl(*arguments: str, stdin: str | None = None, check: bool = True) -> str:
@@ -22,6 +36,7 @@ def kubectl(*arguments: str, stdin: str | None = None, check: bool = True) -> st
         )
         if not (done.returncode and any(words in done.stderr for words in _NO_ANSWER)):
             break
+        time.sleep(1)
     assert not check or done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr}"
     return done.stdout + ("" if check else done.stderr)
 
@@ -73,14 +88,12 @@ class Namespace:
             {**rbac, "kind": "RoleBinding", "roleRef": role, "subjects": [subject]},
         )
         self.apply(token)
-        for _ in range(100):
-            found = self.kubectl(
-                "get", "secret", f"{name}-token", "-o", "go-template={{.data.token | base64decode}}"
-            )
-            if "no value" not in found:
-                return found
-        message = f"service account {name} has got no token"
-        raise AssertionError(message)
+        template = "{{with .data}}{{with .token}}{{. | base64decode}}{{end}}{{end}}"
+        return patience.wait_until(
+            lambda: self.kubectl("get", "secret", f"{name}-token", "-o", f"go-template={template}"),
+            f"service account {name} has a token",
+            every=0.2,
+        )
 
 
 def kubeconfig_of_admin() -> dict[str, Any]:

@@ -42,6 +42,11 @@ def namespace(cluster: None) -> Iterator[Namespace]:
     kubectl("create", "namespace", name)
     made = Namespace(name)
     made.kubectl("create", "configmap", "talker", f"--from-file={TALKER}")
+    patience.wait_until(
+        lambda: "/default" in made.kubectl("get", "serviceaccounts", "-o", "name"),
+        "the namespace has the service account of its pods",
+        every=0.2,
+    )
     yield made
     kubectl("delete", "namespace", name, "--wait=false")
 

@@ -1,5 +1,6 @@
 """The deployment in the folder `kubernetes`: the shop end to end, from a step in the cluster."""
 
+import itertools
 import json
 import secrets
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ from dagster_sqlmesh_pipes import KubernetesLauncher
 
 pytestmark = pytest.mark.kubernetes
 
+DAYS_AHEAD = itertools.count(1)
+
 
 @pytest.fixture(scope="module")
 def deployment(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
@@ -23,7 +26,7 @@ def deployment(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 def test_shop_runs_in_pods_under_the_role(deployment: Deployment) -> None:
     """The step itself runs in a pod: its configuration is the cluster's own."""
-    run = deployment.launch(days_ahead=1)
+    run = deployment.launch(days_ahead=next(DAYS_AHEAD))
     assert deployment.wait_for_end(run) == "SUCCESS", deployment.logged(run)
     assert deployment.materialized(run) >= {
         "shop/marts/customer_activity",
@@ -46,7 +49,7 @@ def test_shop_runs_in_pods_under_the_role(deployment: Deployment) -> None:
 
 
 def test_results_are_stored_before_the_step_ends(deployment: Deployment) -> None:
-    run = deployment.launch(days_ahead=2)
+    run = deployment.launch(days_ahead=next(DAYS_AHEAD))
     assert deployment.wait_for_end(run) == "SUCCESS", deployment.logged(run)
     events = deployment.events(run)
     ends = [event for event in events if event.get("eventType") == "STEP_SUCCESS"]
@@ -56,9 +59,9 @@ def test_results_are_stored_before_the_step_ends(deployment: Deployment) -> None
 
 def test_termination_stops_the_query_and_deletes_the_pod(deployment: Deployment) -> None:
     with deployment.locked("raw.customers") as is_waited_for:
-        run = deployment.launch(days_ahead=3)
+        run = deployment.launch(days_ahead=next(DAYS_AHEAD))
         patience.wait_until(is_waited_for, "the runner waits for the table", every=1.0)
-        (pod,) = deployment.namespace.pods()
+        (pod,) = deployment.namespace.pods(f"dagster/run_id={run}")
         (owner,) = pod["metadata"]["ownerReferences"]
         assert owner["kind"] == "Pod"
         assert owner["name"].startswith("code-location-"), "the step's pod takes the runner's along"

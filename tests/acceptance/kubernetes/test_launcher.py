@@ -88,17 +88,12 @@ def test_silence_of_several_read_timeouts_loses_nothing(talker: MakeLauncher) ->
     assert sequence.missing == []
 
 
-def test_messages_arrive_while_the_runner_writes(talker: MakeLauncher) -> None:
-    written, read = [], []
-    with talker().launch(request_for("clock", "60")) as runner:
-        while (line := runner.read()) is not None:
-            payload = json.loads(line)["params"].get("payload")
-            if payload:
-                written.append(payload)
-                read.append(time.time())
-        assert runner.wait() == ExitStatus(code=0)
-    assert len(written) == 60
-    assert read[0] < written[-1], "the first one is here before the last one is written"
+def test_messages_arrive_while_the_runner_writes(
+    talker: MakeLauncher, namespace: Namespace
+) -> None:
+    with talker().launch(request_for("clock", "6000")) as runner:
+        wait_for(runner, "report_custom_message")
+        assert namespace.pod(pod_name(runner))["status"]["phase"] == "Running"
 
 
 def test_large_context_reaches_the_container(talker: MakeLauncher) -> None:
@@ -194,11 +189,11 @@ def test_runner_that_does_not_stop_is_killed(talker: MakeLauncher) -> None:
 
 def test_stop_before_a_handler_is_installed_ends_the_runner(talker: MakeLauncher) -> None:
     """As process 1, Python would ignore SIGTERM until its handler is there."""
-    with talker().launch(request_for("pause", "60")) as runner:
+    with talker(stop_grace=300).launch(request_for("pause", "600")) as runner:
         runner.stop()
         began = time.monotonic()
         runner.wait()
-    assert time.monotonic() - began < 30  # its grace period is 40
+    assert time.monotonic() - began < 200  # its grace period is longer than 300
 
 
 def test_leaving_the_context_stops_and_removes_the_pod(talker: MakeLauncher) -> None:
@@ -245,7 +240,7 @@ def test_pod_deleted_from_outside_ends_the_wait(
         ({"security_context": {}}, ["runAsNonRoot", "run_as_user"]),
         ({"env_secrets": ["no-such-secret"]}, ['secret "no-such-secret" not found', "Create the"]),
         (
-            {"pod_spec_config": {"node_selector": {"disk": "none"}}, "start_timeout": 2},
+            {"pod_spec_config": {"node_selector": {"disk": "none"}}, "start_timeout": 20},
             ["Unschedulable", "match", "add nodes"],
         ),
         ({"namespace": "no-such-namespace"}, ["no-such-namespace", "Create the namespace"]),
@@ -298,7 +293,7 @@ def test_failed_pod_is_kept_where_asked(
     assert namespace.kubectl("logs", kept.name) == "ImportError: no such thing\n"
     launcher.remove_runner(kept)
     launcher.remove_runner(kept)
-    assert launcher.list_runners(mine) == []
+    patience.wait_until(lambda: not launcher.list_runners(mine), "both pods are deleted")
 
 
 def test_leftovers_of_finished_runs_are_stopped(
@@ -354,7 +349,8 @@ def finished_run(instance: dg.DagsterInstance) -> str:
 def test_run_to_end_returns_the_output_alone(
     talker: MakeLauncher, namespace: Namespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    namespace.kubectl("create", "secret", "generic", "warehouse", "--from-literal=PASSWORD=hush")
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "warehouse"}}
+    namespace.apply({**secret, "stringData": {"PASSWORD": "hush"}})
     monkeypatch.setenv("PASSED", "on")
     launcher = talker(env_secrets=["warehouse"], pass_env=["PASSED", "UNSET_ONE"])
     environment = json.loads(launcher.run_to_end(["show-env"]))
@@ -365,8 +361,8 @@ def test_run_to_end_returns_the_output_alone(
 
 
 def test_run_to_end_that_takes_too_long_is_an_error(talker: MakeLauncher) -> None:
-    with pytest.raises(LaunchError, match=r"`pause 60`(.|\n)*did not end in time"):
-        talker().run_to_end(["pause", "60"], timeout=6.0)
+    with pytest.raises(LaunchError, match=r"`pause 600`(.|\n)*did not end in time"):
+        talker().run_to_end(["pause", "600"], timeout=40.0)
 
 
 def test_op_tag_asks_for_more_memory(talker: MakeLauncher, mine: dict[str, str]) -> None:

@@ -31,6 +31,14 @@ def run_id_of(deployment: Deployment) -> str:
         return record.dagster_run.run_id
 
 
+def is_materialized(deployment: Deployment, model: str) -> bool:
+    with deployment.instance() as instance:
+        entries = [record.asset_entry for record in instance.get_asset_records()]
+        return any(
+            entry.last_materialization for entry in entries if entry.asset_key.path[-1] == model
+        )
+
+
 @contextmanager
 def shell(deployment: Deployment) -> Iterator[tuple[subprocess.Popen[str], Path]]:
     """Run the project as a person does, without Dagster; give the process and its output's file."""
@@ -79,6 +87,7 @@ def test_after_a_frozen_step_of_a_dead_worker_the_next_run_waits(
         first = server.launch()
         wait_until(database.waiting, "the model waits")
         # A step that is stopped while it writes would keep SQLite's lock.
+        wait_until(lambda: is_materialized(deployment, "appended"), "the first model is stored")
         wait_until(
             lambda: deployment.log_has(first, " is running: "), "the model's start is stored"
         )
@@ -135,7 +144,7 @@ def test_another_instance_waits_for_a_killed_steps_python_model(
 
 def test_a_run_whose_lock_is_cut_fails_and_says_so(tmp_path: Path, database: Database) -> None:
     deployment = deployed(tmp_path, database, storage="sqlite")
-    with deployment.executing() as (worker, _), database.held():
+    with database.held(), deployment.executing() as (worker, _):
         wait_until(database.waiting, "the model waits")
         (sessions,) = database.ask(LOCK_SESSIONS)
         assert len(sessions) == 2

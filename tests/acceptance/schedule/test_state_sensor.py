@@ -54,27 +54,29 @@ def materializations(*models: str) -> set[tuple[str, str]]:
 def test_plan_and_shell_run_are_reported_and_leave_nothing_due(
     deployment: Deployment, location: CodeLocation
 ) -> None:
+    at = datetime.datetime.now(datetime.UTC)  # an hourly restatement is due at the next hour
     assert location.report() == materializations(*EVERYTHING)
-    assert location.due() == EVERYTHING  # it was planned three days ago
+    assert location.due(at) == EVERYTHING  # it was planned three days ago
     deployment.sqlmesh("run")
     assert location.report() == materializations(*EVERYTHING)
-    assert location.due() == set()
+    assert location.due(at) == set()
     assert location.report() == set()
 
 
 def test_restatement_and_new_version_by_cli_leave_nothing_due(
     deployment: Deployment, location: CodeLocation
 ) -> None:
+    at = datetime.datetime.now(datetime.UTC)
     deployment.sqlmesh("run")
     location.report()
     plan(deployment, "--restate-model", "signals.late")
     assert location.report() == materializations("late", "after_late")
-    assert location.due() == set()
+    assert location.due(at) == set()
     model = deployment.project / "models" / "after_restated.sql"
     model.write_text(model.read_text().replace("SELECT day", "SELECT day, 1 AS one"))
     plan(deployment)
     assert location.report() == materializations("after_restated")
-    assert location.due() == set()
+    assert location.due(at) == set()
 
 
 def test_restatement_of_prod_makes_model_due_in_dev(

@@ -328,12 +328,7 @@ def test_run_to_end_gives_stdout_or_the_end_of_stderr(tmp_path: Path) -> None:
 
 def test_run_to_end_after_timeout_kills_runner_and_raises(tmp_path: Path) -> None:
     path = tmp_path / "runner"
-    path.write_text(
-        f"#!{sys.executable}\n"
-        "import os, sys, time\n"
-        "print('runner', os.getpid(), file=sys.stderr, flush=True)\n"
-        "time.sleep(600)\n"
-    )
+    path.write_text("#!/bin/sh\necho runner $$ >&2\nexec sleep 600\n")
     path.chmod(0o755)
     with pytest.raises(LaunchError, match=r"did not end within 3 seconds:\nrunner") as error:
         SubprocessLauncher(executable=str(path)).run_to_end(["state"], timeout=3)

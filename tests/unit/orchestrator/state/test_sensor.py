@@ -216,17 +216,21 @@ def test_removed_interval_is_requested_until_recorded(
     launcher: StateLauncher, sensor: Evaluations, resource: SQLMeshResource
 ) -> None:
     today = datetime.datetime.now(datetime.UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    day, earlier = f"{today:%Y-%m-%dT00:00}", f"{today - datetime.timedelta(days=3):%Y-%m-%dT00:00}"
-    launcher.set(*(recorded(name, day, day) for name in ALL))
+    earlier, midnight, tomorrow = (
+        f"{today + datetime.timedelta(days=days):%Y-%m-%dT00:00}" for days in (-3, 0, 1)
+    )
+    launcher.set(*(recorded(name, tomorrow, midnight) for name in ALL))
     sensor.evaluate()
     now = datetime.datetime.now(datetime.UTC)
     assert "Nothing is due" in str(evaluate(resource, sensor.instance, now))
-    launcher.set(recorded("staging.events", day, day), recorded("marts.orders", earlier, earlier))
+    launcher.set(
+        recorded("staging.events", tomorrow, midnight), recorded("marts.orders", earlier, earlier)
+    )
     sensor.evaluate()
     later = datetime.datetime.now(datetime.UTC) + datetime.timedelta(minutes=1)
     assert asked(evaluate(resource, sensor.instance, later)) == {"marts/orders"}
     refilled = later + datetime.timedelta(minutes=1)
-    launcher.set(recorded("marts.orders", day, f"{refilled:%Y-%m-%dT%H:%M}"))
+    launcher.set(recorded("marts.orders", tomorrow, f"{refilled:%Y-%m-%dT%H:%M}"))
     sensor.evaluate()
     at_last = refilled + datetime.timedelta(minutes=1)
     assert "Nothing is due" in str(evaluate(resource, sensor.instance, at_last))
