@@ -29,7 +29,10 @@ def run_step(
         RunFailedError: models or audits failed, or the run broke off. What was reported has been
             yielded.
     """
+    from dagster_sqlmesh_pipes.run.storage import keep_connections  # noqa: PLC0415 - SQLAlchemy's
+
     requests = list(launch_requests(context, settings, config))
+    keep_connections(context.instance)
     environment = settings.other_environment(config)
     key = environment_key(settings.lock_key, environment or settings.project.environment)
     with ProjectLock(
