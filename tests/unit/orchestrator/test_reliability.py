@@ -18,6 +18,7 @@ LOCAL_BROWSER = "acceptance/local/test_browser.py"
 LOCAL_REPORTING = "acceptance/local/test_reporting.py"
 LOCAL_TERMINATION = "acceptance/local/test_termination.py"
 DAEMON = "acceptance/schedule/test_daemon.py"
+EVENT_LOG_ON_POSTGRES = "acceptance/schedule/test_event_log_on_postgres.py"
 LOCK_BETWEEN_PROCESSES = "acceptance/schedule/test_lock_between_processes.py"
 LOCK_ON_POSTGRES = "acceptance/schedule/test_lock_on_postgres.py"
 LOCK_ON_STATE = "acceptance/schedule/test_lock_on_state.py"
@@ -125,6 +126,9 @@ TESTS: Mapping[str, tuple[str, ...]] = {
     "Dagster's storage refuses a result": (
         f"{MIRROR}::test_results_that_a_full_disk_refused_come_with_the_next_run",
         f"{UNIT_GUARD}::test_next_step_does_not_wait_for_one_that_cannot_store",
+    ),
+    "the connection to Dagster's PostgreSQL cut between two results": (
+        f"{EVENT_LOG_ON_POSTGRES}::test_cut_connection_to_the_event_log_loses_no_result",
     ),
     "an instance that does not answer": (
         f"{UNIT_WATCH}::test_instance_without_answer_is_asked_again",
