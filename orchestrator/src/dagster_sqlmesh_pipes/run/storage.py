@@ -1,11 +1,12 @@
 """Dagster's event log, while a step writes one result after the other to it."""
 
-from functools import partial
+from contextlib import closing
 from typing import Any
 
 import dagster as dg
 from dagster._core.storage.event_log import SqlEventLogStorage
-from sqlalchemy import Engine, event
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.pool import NullPool
 
@@ -33,7 +34,7 @@ def keep_connections(instance: dg.DagsterInstance) -> None:
     )
     engine = _engine(storage)
     if not _connects_each_time(engine):
-        event.listen(engine, "checkout", partial(_try_connection, engine))
+        event.listen(engine, "checkout", _try_connection)
 
 
 def _engine(storage: SqlEventLogStorage) -> Engine:
@@ -45,8 +46,9 @@ def _connects_each_time(engine: Engine) -> bool:
     return isinstance(engine.pool, NullPool)
 
 
-def _try_connection(engine: Engine, connection: Any, _record: Any, _proxy: Any) -> None:
+def _try_connection(connection: Any, _record: Any, _proxy: Any) -> None:
     try:
-        engine.dialect.do_ping(connection)
-    except engine.dialect.loaded_dbapi.Error as exc:
+        with closing(connection.cursor()) as cursor:
+            cursor.execute("SELECT 1")
+    except Exception as exc:
         raise DisconnectionError from exc  # the pool connects again
