@@ -6,7 +6,7 @@ import pytest
 from acceptance.local.deployment import preloaded_runner
 from acceptance.schedule.conftest import Database
 from acceptance.schedule.test_lock_on_postgres import POSTGRES_STORAGE, deployed
-from acceptance.schedule.test_lock_on_state import run_id_of
+from acceptance.schedule.test_lock_on_state import run_id_of, wait_until_stored
 from patience import PATIENCE, wait_until
 
 pytestmark = pytest.mark.postgres
@@ -24,8 +24,7 @@ def test_cut_connection_to_the_event_log_loses_no_result(
     with deployment.executing() as (worker, log):
         with database.held():
             wait_until(database.waiting, "the model waits")
-            run_id = run_id_of(deployment)
-            wait_until(lambda: deployment.log_has(run_id, " is running: "), "all before is stored")
+            wait_until_stored(deployment, run_id_of(deployment))
             assert database.ask(CUT.format(database.name)) == (1,)
         assert worker.wait(PATIENCE) == 0, log.read_text()
     run = deployment.last_run()

@@ -39,6 +39,15 @@ def is_materialized(deployment: Deployment, model: str) -> bool:
         )
 
 
+def wait_until_stored(deployment: Deployment, run_id: str) -> None:
+    """Wait until a step whose model waits at the lock has stored all that came before.
+
+    Who stops it, or cuts its connections, would else do so while it writes.
+    """
+    wait_until(lambda: is_materialized(deployment, "appended"), "the first model is stored")
+    wait_until(lambda: deployment.log_has(run_id, " is running: "), "the model's start is stored")
+
+
 @contextmanager
 def shell(deployment: Deployment) -> Iterator[tuple[subprocess.Popen[str], Path]]:
     """Run the project as a person does, without Dagster; give the process and its output's file."""
@@ -86,11 +95,7 @@ def test_after_a_frozen_step_of_a_dead_worker_the_next_run_waits(
         held.enter_context(database.held())
         first = server.launch()
         wait_until(database.waiting, "the model waits")
-        # A step that is stopped while it writes would keep SQLite's lock.
-        wait_until(lambda: is_materialized(deployment, "appended"), "the first model is stored")
-        wait_until(
-            lambda: deployment.log_has(first, " is running: "), "the model's start is stored"
-        )
+        wait_until_stored(deployment, first)  # it would keep SQLite's lock
         (runner,) = runners(deployment)
         step = parent_of(runner)
         os.kill(step, signal.SIGSTOP)

@@ -20,9 +20,9 @@ def keep_connections(instance: dg.DagsterInstance) -> None:
     """Let this process keep its connection to the event log, as Dagster's webserver does.
 
     Any other process of Dagster connects anew for each statement, three times or more for a result.
-    To PostgreSQL and MySQL that takes longer than the statements. The connection is tried before
-    each use: one that the server has closed meanwhile is replaced. SQLite's connections are files,
-    and stay as they are.
+    To a database server that takes longer than the statements. The connection is tried before each
+    use: one that the server has closed meanwhile is replaced. SQLite has no server, and stays as it
+    is.
     """
     storage = instance.event_log_storage
     if not isinstance(storage, SqlEventLogStorage) or not _connects_each_time(_engine(storage)):

@@ -141,7 +141,7 @@ class PodLog:
                             return
                     self._is_whole = True
                 finally:
-                    self._reached = time.monotonic()
+                    self._reached = time.monotonic()  # it could be read until now
         except API_ERRORS as exc:
             self._raise_if_unreadable(exc)
             return
