@@ -29,19 +29,19 @@ def run_step(
         RunFailedError: models or audits failed, or the run broke off. What was reported has been
             yielded.
     """
-    from dagster_sqlmesh_pipes.run.storage import keep_connections  # noqa: PLC0415 - SQLAlchemy's
+    from dagster_sqlmesh_pipes.run.storage import connected  # noqa: PLC0415 - SQLAlchemy's
 
     requests = list(launch_requests(context, settings, config))
-    keep_connections(context.instance)
     environment = settings.other_environment(config)
     key = environment_key(settings.lock_key, environment or settings.project.environment)
-    with ProjectLock(
+    lock = ProjectLock(
         context,
         settings.lock_key,
         tags={ENVIRONMENT_TAG: key},
         limit=settings.options.concurrency_limit,
         timeout=settings.options.lock_timeout,
-    ):
+    )
+    with connected(context.instance, context.run.run_id), lock:
         yield from _run_all(context, settings, requests, environment)
 
 

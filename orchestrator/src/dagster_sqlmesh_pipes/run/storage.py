@@ -1,6 +1,7 @@
 """Dagster's event log, while a step writes one result after the other to it."""
 
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
 import dagster as dg
@@ -10,23 +11,52 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.pool import NullPool
 
-__all__ = ["keep_connections"]
+__all__ = ["connected"]
 
 _RECYCLE = 3600  # seconds
 _OVERFLOW = 20  # connections at once, above the one that is kept
 
 
-def keep_connections(instance: dg.DagsterInstance) -> None:
-    """Let this process keep its connection to the event log, as Dagster's webserver does.
+@contextmanager
+def connected(instance: dg.DagsterInstance, run_id: str) -> Iterator[None]:
+    """Stay connected to the event log, to which Dagster connects anew for each statement.
 
-    Any other process of Dagster connects anew for each statement, three times or more for a result.
-    To a database server that takes longer than the statements. The connection is tried before each
-    use: one that the server has closed meanwhile is replaced. SQLite has no server, and stays as it
-    is.
+    It connects three times or more for a result. To a database server that takes longer than the
+    statements: the connection is kept, as Dagster's webserver does. SQLite writes its file through
+    to the disk whenever the last connection to it is closed: a connection that does nothing keeps
+    the files of the run and of all assets open.
     """
     storage = instance.event_log_storage
-    if not isinstance(storage, SqlEventLogStorage) or not _connects_each_time(_engine(storage)):
-        return
+    with ExitStack() as stack:
+        if isinstance(storage, SqlEventLogStorage):
+            engine = _engine(storage)
+            if engine.dialect.name == "sqlite":
+                for each in (engine, _engine(storage, run_id)):
+                    stack.enter_context(_open_file(each))
+            elif _connects_each_time(engine):
+                _keep_connection(storage)
+        yield
+
+
+def _engine(storage: SqlEventLogStorage, run_id: str | None = None) -> Engine:
+    connect = storage.run_connection(run_id) if run_id else storage.index_connection()
+    with connect as connection:
+        return connection.engine
+
+
+def _open_file(engine: Engine) -> closing[Any]:
+    connection = engine.raw_connection()
+    with closing(connection.cursor()) as cursor:
+        cursor.execute("PRAGMA schema_version")  # SQLite opens a file at its first use
+    return closing(connection)
+
+
+def _connects_each_time(engine: Engine) -> bool:
+    return isinstance(engine.pool, NullPool)
+
+
+def _keep_connection(storage: SqlEventLogStorage) -> None:
+    """Keep the process's connection. It is tried before each use, for the server may close it."""
     storage.optimize_for_webserver(
         statement_timeout=0,  # without an end, which is the servers' default
         pool_recycle=_RECYCLE,
@@ -35,15 +65,6 @@ def keep_connections(instance: dg.DagsterInstance) -> None:
     engine = _engine(storage)
     if not _connects_each_time(engine):
         event.listen(engine, "checkout", _try_connection)
-
-
-def _engine(storage: SqlEventLogStorage) -> Engine:
-    with storage.index_connection() as connection:
-        return connection.engine
-
-
-def _connects_each_time(engine: Engine) -> bool:
-    return isinstance(engine.pool, NullPool)
 
 
 def _try_connection(connection: Any, _record: Any, _proxy: Any) -> None:
