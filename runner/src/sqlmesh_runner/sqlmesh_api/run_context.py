@@ -1,15 +1,17 @@
 """A context whose run does no more than it needs to."""
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 from sqlmesh.core.context import Context
 from sqlmesh.core.scheduler import Scheduler
-from sqlmesh.core.snapshot import SnapshotEvaluator
+from sqlmesh.core.snapshot import Snapshot, SnapshotEvaluator
 from sqlmesh.utils import CompletionStatus
 
 from sqlmesh_runner.sqlmesh_api.gateways import ProjectContext
 from sqlmesh_runner.sqlmesh_api.needed_snapshots import RunRequest, needed_snapshots
+from sqlmesh_runner.sqlmesh_api.optimized_queries import optimized_queries
 
 __all__ = ["RunContext"]
 
@@ -39,13 +41,21 @@ class RunContext(ProjectContext):
         snapshot_evaluator: SnapshotEvaluator | None = None,
     ) -> Scheduler:
         """Return SQLMesh's scheduler, with the snapshots that the request needs."""
-        needed = None
-        if environment and self._request:
-            stored = self.state_sync.get_environment(environment)
-            needed = stored and needed_snapshots(self, stored, self._request)
+        needed = self._needed_snapshots(environment)
         if needed:
             evaluator = snapshot_evaluator or self.snapshot_evaluator
-            return self.create_scheduler(needed.values(), evaluator)
-        # SQLMesh before 0.200 has no `snapshot_evaluator`.
-        options = {"snapshot_evaluator": snapshot_evaluator} if snapshot_evaluator else {}
-        return super().scheduler(environment=environment, **options)
+            scheduler = self.create_scheduler(needed.values(), evaluator)
+        else:
+            # SQLMesh before 0.200 has no `snapshot_evaluator`.
+            options = {"snapshot_evaluator": snapshot_evaluator} if snapshot_evaluator else {}
+            scheduler = super().scheduler(environment=environment, **options)
+        queries = optimized_queries(self._provided_state_sync)
+        if queries is not None:
+            scheduler.evaluate = queries.loaded_for(scheduler.evaluate)
+        return scheduler
+
+    def _needed_snapshots(self, environment: str | None) -> Mapping[str, Snapshot] | None:
+        if not environment or not self._request:
+            return None
+        stored = self.state_sync.get_environment(environment)
+        return stored and needed_snapshots(self, stored, self._request)
