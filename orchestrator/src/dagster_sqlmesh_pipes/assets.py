@@ -145,7 +145,7 @@ def _multi_asset(
                 name=options.name or f"sqlmesh_{environment}",
                 specs=specs,
                 check_specs=[spec for spec in mapping.check_specs() if spec.asset_key in keys],
-                allow_arbitrary_check_specs=True,  # else a search for each; as dagster-dbt
+                allow_arbitrary_check_specs=True,  # no search for each, as in dagster-dbt
                 can_subset=True,
                 resource_defs=RESOURCES,
                 **option_values(options, OpOptions),

@@ -80,3 +80,13 @@ def test_query_that_cannot_be_loaded_is_rendered(context: RunContext) -> None:
 def test_state_of_another_kind_is_left_as_it_is() -> None:
     assert optimized_queries(object()) is None
     assert optimized_queries(None) is None
+
+
+def test_another_version_of_a_model_gets_its_own_query(context: RunContext) -> None:
+    environment = read_finalized_environment(context, "prod")
+    queries = optimized_queries(context._provided_state_sync)
+    assert queries is not None
+    evaluate = queries.loaded_for(lambda snapshot: snapshot.model._query_renderer._optimized_cache)
+    for _ in range(2):
+        (snapshot,) = load_snapshots(context, environment.snapshots[:1]).values()
+        assert evaluate(snapshot) is not None

@@ -48,7 +48,7 @@ def read_finalized_environment(
         msg = f"Nothing was ever planned: {state_name} is empty. Run `sqlmesh plan {name}`."
         raise NotPlannedError(msg)
     cache_environments(state)
-    optimized_queries(state)
+    optimized_queries(state)  # snapshots are loaded without them from now on
     context._provided_state_sync = state  # noqa: SLF001
     try:
         state.get_versions()

@@ -64,7 +64,7 @@ class OptimizedQueries:
     def _load(self, model: Model) -> None:
         """Load a model's query, and drop those of the model that has not run for longest."""
         with self._lock:
-            is_loaded = model.fqn in self._kept
+            is_loaded = self._kept.get(model.fqn) is model  # after a plan, it is another one
             self._kept[model.fqn] = model
             self._kept.move_to_end(model.fqn)
             oldest = self._kept.popitem(last=False)[1] if len(self._kept) > _KEPT else None
