@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -87,6 +88,6 @@ def test_another_version_of_a_model_gets_its_own_query(context: RunContext) -> N
     queries = optimized_queries(context._provided_state_sync)
     assert queries is not None
     evaluate = queries.loaded_for(lambda snapshot: snapshot.model._query_renderer._optimized_cache)
-    for _ in range(2):
-        (snapshot,) = load_snapshots(context, environment.snapshots[:1]).values()
-        assert evaluate(snapshot) is not None
+    (snapshot,) = load_snapshots(context, environment.snapshots[:1]).values()
+    for model in (snapshot.model, snapshot.model.copy()):
+        assert evaluate(SimpleNamespace(is_model=True, model=model)) is not None
