@@ -13,7 +13,7 @@ from sqlmesh.core.snapshot import Snapshot
 
 from sqlmesh_runner.sqlmesh_api import optimized_queries as module
 from sqlmesh_runner.sqlmesh_api.environment import load_snapshots, read_finalized_environment
-from sqlmesh_runner.sqlmesh_api.optimized_queries import optimized_queries
+from sqlmesh_runner.sqlmesh_api.optimized_queries import load_queries_late
 from sqlmesh_runner.sqlmesh_api.run_context import RunContext
 
 QUERIES = {"a": "SELECT 1 AS n", "b": "SELECT n FROM s.a", "c": "SELECT n FROM s.b"}
@@ -72,20 +72,20 @@ def test_queries_are_loaded_for_the_models_that_run(
 
 def test_query_that_cannot_be_loaded_is_rendered(context: RunContext) -> None:
     read_finalized_environment(context, "prod")
-    queries = optimized_queries(context._provided_state_sync)
+    queries = load_queries_late(context._provided_state_sync)
     assert queries is not None
     queries._on_disk = None
     assert context.run("prod").is_success
 
 
 def test_state_of_another_kind_is_left_as_it_is() -> None:
-    assert optimized_queries(object()) is None
-    assert optimized_queries(None) is None
+    assert load_queries_late(object()) is None
+    assert load_queries_late(None) is None
 
 
 def test_another_version_of_a_model_gets_its_own_query(context: RunContext) -> None:
     environment = read_finalized_environment(context, "prod")
-    queries = optimized_queries(context._provided_state_sync)
+    queries = load_queries_late(context._provided_state_sync)
     assert queries is not None
     evaluate = queries.loaded_for(lambda snapshot: snapshot.model._query_renderer._optimized_cache)
     (snapshot,) = load_snapshots(context, environment.snapshots[:1]).values()

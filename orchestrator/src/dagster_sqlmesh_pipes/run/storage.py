@@ -1,13 +1,13 @@
 """Dagster's event log, while a step writes one result after the other to it."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from typing import Any
 
 import dagster as dg
 from dagster._core.storage.event_log import SqlEventLogStorage
 from sqlalchemy import event
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.pool import NullPool
 
@@ -29,18 +29,17 @@ def connected(instance: dg.DagsterInstance, run_id: str) -> Iterator[None]:
     storage = instance.event_log_storage
     with ExitStack() as stack:
         if isinstance(storage, SqlEventLogStorage):
-            engine = _engine(storage)
+            engine = _engine(storage.index_connection())
             if engine.dialect.name == "sqlite":
-                for each in (engine, _engine(storage, run_id)):
+                for each in (engine, _engine(storage.run_connection(run_id))):
                     stack.enter_context(_open_file(each))
             elif _connects_each_time(engine):
                 _keep_connection(storage)
         yield
 
 
-def _engine(storage: SqlEventLogStorage, run_id: str | None = None) -> Engine:
-    connect = storage.run_connection(run_id) if run_id else storage.index_connection()
-    with connect as connection:
+def _engine(connecting: AbstractContextManager[Connection]) -> Engine:
+    with connecting as connection:
         return connection.engine
 
 
@@ -62,7 +61,7 @@ def _keep_connection(storage: SqlEventLogStorage) -> None:
         pool_recycle=_RECYCLE,
         max_overflow=_OVERFLOW,
     )
-    engine = _engine(storage)
+    engine = _engine(storage.index_connection())
     if not _connects_each_time(engine):
         event.listen(engine, "checkout", _try_connection)
 

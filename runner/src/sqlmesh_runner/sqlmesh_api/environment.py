@@ -10,7 +10,7 @@ from sqlmesh.core.snapshot import Snapshot, SnapshotTableInfo
 from sqlmesh_runner.errors import NotPlannedError, UnreachableError, describe
 from sqlmesh_runner.sqlmesh_api.environment_cache import cache_environments
 from sqlmesh_runner.sqlmesh_api.errors import sqlmesh_errors
-from sqlmesh_runner.sqlmesh_api.optimized_queries import optimized_queries
+from sqlmesh_runner.sqlmesh_api.optimized_queries import load_queries_late
 
 __all__ = ["load_snapshots", "read_finalized_environment"]
 
@@ -48,7 +48,7 @@ def read_finalized_environment(
         msg = f"Nothing was ever planned: {state_name} is empty. Run `sqlmesh plan {name}`."
         raise NotPlannedError(msg)
     cache_environments(state)
-    optimized_queries(state)  # snapshots are loaded without them from now on
+    load_queries_late(state)
     context._provided_state_sync = state  # noqa: SLF001
     try:
         state.get_versions()

@@ -15,7 +15,7 @@ from sqlmesh.core.model.cache import OptimizedQueryCache
 from sqlmesh.core.snapshot import Snapshot
 from sqlmesh.core.state_sync import StateSync
 
-__all__ = ["OptimizedQueries", "optimized_queries"]
+__all__ = ["OptimizedQueries", "load_queries_late"]
 
 _KEPT: Final = 50
 """Models that keep their queries, of those that ran last: one may have many batches."""
@@ -23,8 +23,8 @@ _KEPT: Final = 50
 _RENDERER: Final = "_query_renderer"  # a `cached_property`; SQLMesh's pickled models lack it, too
 
 
-def optimized_queries(state: StateSync | None) -> "OptimizedQueries | None":
-    """Return the optimized queries of a state's models, and let it load snapshots without them.
+def load_queries_late(state: StateSync | None) -> "OptimizedQueries | None":
+    """Let a state load its snapshots without optimized queries, and return what loads them later.
 
     A state that is stored in another way is left as it is: None.
     """
@@ -64,9 +64,8 @@ class OptimizedQueries:
     def _load(self, model: Model) -> None:
         """Load a model's query, and drop those of the model that has not run for longest."""
         with self._lock:
-            is_loaded = self._kept.get(model.fqn) is model  # after a plan, it is another one
+            is_loaded = self._kept.pop(model.fqn, None) is model  # after a plan, it is another one
             self._kept[model.fqn] = model
-            self._kept.move_to_end(model.fqn)
             oldest = self._kept.popitem(last=False)[1] if len(self._kept) > _KEPT else None
         if oldest is not None:
             oldest.__dict__.pop(_RENDERER, None)

@@ -11,7 +11,7 @@ from sqlmesh.utils import CompletionStatus
 
 from sqlmesh_runner.sqlmesh_api.gateways import ProjectContext
 from sqlmesh_runner.sqlmesh_api.needed_snapshots import RunRequest, needed_snapshots
-from sqlmesh_runner.sqlmesh_api.optimized_queries import optimized_queries
+from sqlmesh_runner.sqlmesh_api.optimized_queries import load_queries_late
 
 __all__ = ["RunContext"]
 
@@ -49,7 +49,7 @@ class RunContext(ProjectContext):
             # SQLMesh before 0.200 has no `snapshot_evaluator`.
             options = {"snapshot_evaluator": snapshot_evaluator} if snapshot_evaluator else {}
             scheduler = super().scheduler(environment=environment, **options)
-        queries = optimized_queries(self._provided_state_sync)
+        queries = load_queries_late(self._provided_state_sync)
         if queries is not None:
             scheduler.evaluate = queries.loaded_for(scheduler.evaluate)
         return scheduler
